@@ -1,0 +1,126 @@
+"""The one entry point of every ASGI server: `config.asgi:application`.
+
+Around Django's handler stand three things that it can't do itself (traps.md sections 1 and 2): streams share a few
+threads instead of holding one each, no `send` waits for ever, and SIGTERM ends open streams with a goodbye.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from types import FrameType
+from typing import Any
+
+from asgiref.sync import ThreadSensitiveContext
+from django.core.asgi import get_asgi_application
+from django.core.checks import Error, run_checks
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+
+type Scope = dict[str, Any]
+type Receive = Callable[[], Awaitable[dict[str, Any]]]
+type Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+log = logging.getLogger(__name__)
+
+_STREAM_THREADS = 4
+_SEND_SECONDS = 15
+
+
+class Portal:
+    """The ASGI application."""
+
+    def __init__(self) -> None:
+        self._django = get_asgi_application()
+        self._threads = itertools.cycle(
+            ThreadPoolExecutor(1, thread_name_prefix=f"stream-{n}") for n in range(_STREAM_THREADS)
+        )
+        self._is_watching_signals = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        _stop_if_misconfigured()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._watch_signals()
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        elif scope["type"] == "http" and _is_stream(scope["path"]):
+            async with ThreadSensitiveContext(executor=next(self._threads)):
+                await self._django(scope, receive, _impatient(send))  # type: ignore[arg-type]
+        elif scope["type"] == "http":
+            await self._django(scope, receive, send)  # type: ignore[arg-type]
+        else:
+            raise ValueError(f"this application speaks HTTP only, not {scope['type']}")
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        from messaging import runtime
+
+        while True:
+            event = await receive()
+            if event["type"] == "lifespan.startup":
+                await send({"type": "lifespan.startup.complete"})
+            elif event["type"] == "lifespan.shutdown":
+                await runtime.current().drain()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+    def _watch_signals(self) -> None:
+        """On SIGTERM tell open streams first, then let the server do what it does: it waits until they have ended."""
+        if self._is_watching_signals:
+            return
+        self._is_watching_signals = True
+        self._loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            try:
+                before = signal.getsignal(number)
+                signal.signal(number, self._chain(before))
+            except ValueError:  # not the main thread: the server ends its workers in its own way
+                return
+
+    def _chain(self, before: Any) -> Callable[[int, FrameType | None], None]:
+        def terminate(number: int, frame: FrameType | None) -> None:
+            if self._loop is not None and self._loop.is_running():
+                self._loop.call_soon_threadsafe(self._drain)
+            if callable(before):
+                before(number, frame)
+            elif before == signal.SIG_DFL:
+                signal.signal(number, signal.SIG_DFL)
+                os.kill(os.getpid(), number)
+
+        return terminate
+
+    def _drain(self) -> None:
+        from messaging import runtime
+
+        self._draining = asyncio.ensure_future(runtime.current().drain())
+
+
+def _is_stream(path: str) -> bool:
+    return path.endswith(("/messaging/listen", "/stream/"))
+
+
+def _impatient(send: Send) -> Send:
+    """`send` with a limit: a reader who takes nothing for that long has gone, whatever its connection says."""
+
+    async def send_soon(event: dict[str, Any]) -> None:
+        async with asyncio.timeout(_SEND_SECONDS):
+            await send(event)
+
+    return send_soon
+
+
+def _stop_if_misconfigured() -> None:
+    """A wrong setting ends the start with one sentence, under every server."""
+    problems = [found for found in run_checks() if isinstance(found, Error)]
+    if problems:
+        for problem in problems:
+            print(f"{problem.id}: {problem.msg}", file=sys.stderr)
+        sys.exit(1)
+
+
+application = Portal()

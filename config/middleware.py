@@ -1,0 +1,128 @@
+"""What every request passes: the sign-in is kept fresh, and without one there is nothing to see."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import urlencode
+from weakref import WeakValueDictionary
+
+import requests
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
+from django.conf import settings
+from django.contrib.auth import logout
+from django.core.cache import cache
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
+
+from config import provider, tokens
+from config.auth import client_credentials
+from messaging import errors
+from messaging.answers import refusal
+
+log = logging.getLogger(__name__)
+
+type GetResponse = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
+
+_LOCK_SECONDS = 20
+_WAIT_SECONDS = 0.1
+
+
+class KeepSignedIn:
+    """Renews the person's access token before it expires; a provider that refuses to has signed them out."""
+
+    async_capable = True
+    sync_capable = False
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        if iscoroutinefunction(get_response):
+            markcoroutinefunction(self)
+
+    async def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if settings.SESSION_COOKIE_NAME in request.COOKIES and not request.path.startswith(_NO_SESSION):
+            await request.auser()  # loads the session
+            if request.session.session_key and tokens.is_due(request.session):
+                await self._renew(request)
+        return await self.get_response(request)
+
+    async def _renew(self, request: HttpRequest) -> None:
+        key = request.session.session_key or ""
+        lock = self._locks.setdefault(key, asyncio.Lock())
+        async with lock:
+            await sync_to_async(self._renew_now)(request, f"renew:{key}")
+
+    def _renew_now(self, request: HttpRequest, lock: str) -> None:
+        fresh = request.session.__class__(request.session.session_key)
+        if not tokens.is_due(fresh):  # another request has done it
+            request.session = fresh
+            return
+        if not cache.add(lock, 1, _LOCK_SECONDS):  # another process is at it; the old token still has a while
+            return
+        try:
+            self._ask(request, fresh)
+        finally:
+            cache.delete(lock)
+
+    def _ask(self, request: HttpRequest, session: Any) -> None:
+        form = {
+            "grant_type": "refresh_token",
+            "refresh_token": tokens.refresh_token(session) or "",
+            **client_credentials(),
+        }
+        try:
+            answer = requests.post(provider.endpoint("token_endpoint"), data=form, timeout=settings.OIDC_TIMEOUT)
+            told = answer.json() if answer.status_code == 200 else {}
+        except (requests.RequestException, ValueError, provider.ProviderUnavailable) as problem:
+            log.warning("access token not renewed: %s", type(problem).__name__)
+            told, answer = {}, None
+        if "access_token" in told:
+            tokens.store(session, told)
+        elif answer is not None and answer.status_code in (400, 401):
+            log.info("the provider refuses to renew an access token: signed out")
+            logout(request)
+            return
+        else:
+            tokens.note_failure(session)
+        session.save()
+        request.session = session
+
+
+_NO_SESSION = ("/server-unavailable", "/healthz", "/readyz", "/metrics", "/static/")
+
+
+class SignInRequired:
+    """Everything but what is `login_not_required` needs a sign-in: scripts are told 401, people get the login."""
+
+    async_capable = True
+    sync_capable = False
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+        if iscoroutinefunction(get_response):
+            markcoroutinefunction(self)
+
+    async def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        return await self.get_response(request)
+
+    async def process_view(
+        self, request: HttpRequest, view: Callable[..., Any], args: Any, kwargs: Any
+    ) -> HttpResponseBase | None:
+        if not getattr(view, "login_required", True) or request.path.startswith("/admin/"):
+            return None  # the admin asks for its own sign-in, of staff
+        user = await request.auser()
+        if user.is_authenticated:
+            request.user = user
+            return None
+        if request.path.startswith("/api/") or request.headers.get("Accept", "").startswith("text/event-stream"):
+            return refusal(errors.Unauthenticated())
+        login = f"{settings.LOGIN_URL}?{urlencode({'next': self._way_back(request)})}"
+        if request.headers.get("HX-Request"):
+            return HttpResponse(status=401, headers={"HX-Redirect": login})
+        return HttpResponseRedirect(login)
+
+    def _way_back(self, request: HttpRequest) -> str:
+        """The address in the browser's bar, as far as we know it."""
+        return request.get_full_path() if request.method == "GET" else settings.LOGIN_REDIRECT_URL

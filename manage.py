@@ -1,0 +1,15 @@
+#!/usr/bin/env python
+"""Django's command line for the portal."""
+
+import os
+import sys
+
+from django.core.management import execute_from_command_line
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["demo"]:
+        from demo import environment
+
+        environment.prepare()
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+    execute_from_command_line(sys.argv)

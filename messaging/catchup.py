@@ -1,0 +1,167 @@
+"""What upstream has that we don't know: its topic list compared with ours, the difference read from history.
+
+The second source of every message (reliability.md U1-U5, F16): the stream may miss anything, history doesn't.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from messaging.unread import TopicState
+from messaging.upstream import UpstreamClient
+from messaging.wire import GENERAL, Message, ThreadAddress, TopicSummary, order_at
+
+_TOPICS_PAGE = 200
+_MAX_TOPIC_PAGES = 20
+_HISTORY_PAGE = 100
+_MAX_MESSAGES = 2_000
+_LATE = timedelta(minutes=10)
+"""How much older than its neighbours a message may claim to be (clocks of several nodes) and still be found."""
+_AT_ONCE = 4
+
+NOTHING_KNOWN = TopicState(floor="", count=0, last_at=None)
+
+
+@dataclass(slots=True)
+class Difference:
+    """`topics` as upstream lists them now; the `messages` behind what changed, oldest first; `floors`: topics with more
+    news than we fetch, and the order up to which they were not looked at."""
+
+    topics: list[TopicSummary]
+    messages: list[Message] = field(default_factory=list)
+    floors: dict[str, str] = field(default_factory=dict)
+    gone: set[str] = field(default_factory=set)
+
+
+async def survey(client: UpstreamClient, address: ThreadAddress, *, bearer: str) -> list[TopicSummary]:
+    """All topics that hold messages; the synthetic General of an unused thread is left out."""
+    found: dict[str, TopicSummary] = {}
+    for page in range(1, _MAX_TOPIC_PAGES + 1):
+        answer = await client.topics(address, page=page, page_size=_TOPICS_PAGE, bearer=bearer)
+        for topic in answer.topics:
+            found.setdefault(topic.scope, topic)
+        if len(answer.topics) < _TOPICS_PAGE:
+            break
+    return [topic for topic in found.values() if topic.message_count or topic.scope != GENERAL]
+
+
+async def compare(
+    client: UpstreamClient, address: ThreadAddress, known: Mapping[str, TopicState], *, bearer: str
+) -> Difference:
+    """Fetch what `known` doesn't cover. Raises UpstreamError's subclasses; then nothing was learnt."""
+    topics = await survey(client, address, bearer=bearer)
+    difference = Difference(topics)
+    difference.gone = {scope for scope, state in known.items() if state.count} - {t.scope for t in topics}
+    gate = asyncio.Semaphore(_AT_ONCE)
+
+    async def fetch(topic: TopicSummary) -> None:
+        state = known.get(topic.scope, NOTHING_KNOWN)
+        async with gate:
+            messages, floor = await _news(client, address, topic, state, bearer=bearer)
+        difference.messages.extend(messages)
+        if floor:
+            difference.floors[topic.scope] = floor
+
+    changed = [t for t in topics if (t.message_count, t.last_message_at) != _told(known.get(t.scope))]
+    await asyncio.gather(*map(fetch, changed))
+    difference.messages.sort(key=lambda message: message.order)
+    return difference
+
+
+def _told(state: TopicState | None) -> tuple[int, object]:
+    return (state.count, state.last_at) if state else (0, None)
+
+
+async def _news(
+    client: UpstreamClient, address: ThreadAddress, topic: TopicSummary, state: TopicState, *, bearer: str
+) -> tuple[list[Message], str]:
+    """A topic's messages from the newest back to what is known, and where we stopped if that was too early."""
+    found: dict[str, Message] = {}
+    page = 0
+    while True:
+        page += 1
+        rows = await client.history(
+            address, topic.scope, page=page, page_size=_HISTORY_PAGE, newest_first=True, bearer=bearer
+        )
+        for message in rows:
+            found.setdefault(message.id, message)
+        if len(rows) < _HISTORY_PAGE:
+            return list(found.values()), ""
+        oldest = min(rows, key=lambda message: message.order)
+        if oldest.order <= state.floor or (state.last_at and oldest.created_at < state.last_at - _LATE):
+            return list(found.values()), ""
+        if len(found) >= _MAX_MESSAGES:
+            return list(found.values()), oldest.order
+
+
+async def newest(
+    client: UpstreamClient, address: ThreadAddress, topic: str, *, before: str | None, limit: int, bearer: str
+) -> tuple[list[Message], bool]:
+    """Up to `limit` messages older than the order `before` (None: the newest), oldest first; whether there are more.
+
+    Pages are by number over a list that grows at its head, so every page from the first is looked through until
+    enough older ones are found; what shifts in meanwhile only repeats.
+    """
+    found: dict[str, Message] = {}
+    page_size = max(limit + 1, _HISTORY_PAGE if before else 0)
+    page = 0
+    while True:
+        page += 1
+        rows = await client.history(address, topic, page=page, page_size=page_size, bearer=bearer)
+        for message in rows:
+            if before is None or message.order < before:
+                found.setdefault(message.id, message)
+        if len(rows) < page_size or len(found) > limit:
+            break
+    ordered = sorted(found.values(), key=lambda message: message.order)
+    return ordered[-limit:], len(ordered) > limit
+
+
+async def after(
+    client: UpstreamClient, address: ThreadAddress, order: str, *, bearer: str, limit: int = _MAX_MESSAGES
+) -> tuple[list[Message], bool]:
+    """Every streamed message behind the order, over all topics, in order; whether that is all there is."""
+    complete = True
+    found: dict[str, Message] = {}
+    for topic in await survey(client, address, bearer=bearer):
+        if topic.last_message_at and order_at(topic.last_message_at) < order[: len(order_at(topic.last_message_at))]:
+            continue
+        page = 0
+        while True:
+            page += 1
+            rows = await client.history(address, topic.scope, page=page, page_size=_HISTORY_PAGE, bearer=bearer)
+            for message in rows:
+                if message.order > order:
+                    found.setdefault(message.id, message)
+            if len(rows) < _HISTORY_PAGE or min(message.order for message in rows) <= order:
+                break
+            if len(found) >= limit:
+                complete = False
+                break
+    streamed = [message for message in found.values() if message.is_streamed]
+    return sorted(streamed, key=lambda message: message.order), complete
+
+
+async def find(
+    client: UpstreamClient, address: ThreadAddress, topic: str, wanted: set[str], *, bearer: str
+) -> list[Message]:
+    """The messages of a topic with these ids, as far as they are among its newest thousands."""
+    found: dict[str, Message] = {}
+    for page in range(1, _MAX_MESSAGES // _HISTORY_PAGE + 1):
+        rows = await client.history(address, topic, page=page, page_size=_HISTORY_PAGE, bearer=bearer)
+        found |= {message.id: message for message in rows if message.id in wanted}
+        if len(rows) < _HISTORY_PAGE or len(found) == len(wanted):
+            break
+    return list(found.values())
+
+
+async def sent_before(
+    client: UpstreamClient, address: ThreadAddress, topic: str, request_id: str, *, bearer: str
+) -> Message | None:
+    """The person's message that carries a request id, if upstream has stored it (xians-api.md 10.34)."""
+    rows = await client.history(address, topic, page=1, page_size=_HISTORY_PAGE * 2, bearer=bearer)
+    mine = (message for message in rows if message.direction == "Incoming" and message.request_id == request_id)
+    return next(mine, None)

@@ -1,0 +1,309 @@
+"""What a signed-in person can do with conversations: the use cases behind the API and the pages.
+
+Every function takes the person's `Access`; none takes a participant from a client. All raise errors.MessagingError's
+subclasses and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from messaging import catchup, errors, hub, outbox, wire
+from messaging import unread as store
+from messaging.cursors import Sealer
+from messaging.runtime import Runtime, current
+from messaging.sessions import Access
+from messaging.unread import InboxRef, Read, TopicUnread
+from messaging.visits import refresh_if_possible, visit
+from messaging.wire import GENERAL, Activation, AgentDetail, Message, Tenant, ThreadAddress, TopicPage, TopicSummary
+
+log = logging.getLogger(__name__)
+
+_OVERVIEW_SECONDS = 2.0
+_OVERVIEW_MAX_AGE = 10
+_OVERVIEW_AT_ONCE = 4
+_PAGE_OVERLAP = timedelta(seconds=30)
+_CHAT_PAGE = 200
+_MOST_CHAT_PAGES = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    thread_id: str
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    topic: str
+    unread_count: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """`topics` are those with a count, the longest-waiting first."""
+
+    total: int
+    topics: list[TopicUnread]
+
+
+# -- who and what ---------------------------------------------------------------------------------------------
+
+
+async def tenants(access: Access) -> list[Tenant]:
+    """The tenants of this person."""
+    return await current().tenancy.tenants(access.participant_id, access.token)
+
+
+async def require_tenant(tenant_id: str, access: Access) -> Tenant:
+    """This person's tenant of that id. Raises TenantForbidden, also when there is no such tenant at all."""
+    for tenant in await tenants(access):
+        if tenant.tenant_id == tenant_id:
+            return tenant
+    raise errors.TenantForbidden(f"not a member of {tenant_id[:100]!r}")
+
+
+async def activations(tenant_id: str, *, access: Access) -> list[Activation]:
+    """The activations of a tenant with this person's unread counts, what came while they were away included."""
+    runtime = current()
+    found = await runtime.client.activations(tenant_id, bearer=runtime.client.bearer(access.token))
+    visited = await runtime.ledger.run(store.totals, tenant_id, access.participant_id)
+    due = [
+        ThreadAddress(tenant_id, a.agent_name, a.name, access.participant_id)
+        for a in found
+        if a.is_active and (a.agent_name, a.name) in visited
+    ]
+    if due:
+        await _refresh_all(runtime, due, access)
+        visited = await runtime.ledger.run(store.totals, tenant_id, access.participant_id)
+    return [replace(a, unread_count=visited.get((a.agent_name, a.name), 0)) for a in found]
+
+
+async def _refresh_all(runtime: Runtime, addresses: list[ThreadAddress], access: Access) -> None:
+    gate = asyncio.Semaphore(_OVERVIEW_AT_ONCE)
+
+    async def refresh(address: ThreadAddress) -> None:
+        async with gate:
+            inbox = await visit(runtime, address, access)
+            await refresh_if_possible(runtime, inbox, access, max_age=_OVERVIEW_MAX_AGE)
+
+    tasks = [asyncio.create_task(refresh(address)) for address in addresses]
+    done, late = await asyncio.wait(tasks, timeout=_OVERVIEW_SECONDS)
+    for task in late:  # an overview shows what is known after two seconds; the next one knows more
+        task.cancel()
+    for task in done:
+        if task.exception() is not None:
+            log.info("an inbox was not refreshed: %s", task.exception())
+
+
+async def agent(address: ThreadAddress, *, access: Access) -> AgentDetail:
+    """What the agent says about itself."""
+    runtime = current()
+    return await runtime.client.agent(address, bearer=runtime.client.bearer(access.token))
+
+
+# -- reading --------------------------------------------------------------------------------------------------
+
+
+async def topics(address: ThreadAddress, *, page: int = 1, page_size: int = 20, access: Access) -> TopicPage:
+    """One page of topics, newest first, General at the head of page 1 and on no other, each with its unread count."""
+    runtime = current()
+    inbox = await visit(runtime, address, access)
+    bearer = runtime.client.bearer(access.token)
+    found = await runtime.client.topics(address, page=page, page_size=page_size, bearer=bearer)
+    await refresh_if_possible(runtime, inbox, access)
+    counts = await runtime.ledger.counts(inbox)
+    rows = [topic for topic in found.topics if topic.scope != GENERAL]
+    if page == 1:
+        general = [topic for topic in found.topics if topic.scope == GENERAL]
+        rows = (general or [await _general(runtime, inbox)]) + rows
+    return replace(found, topics=[replace(t, unread_count=counts.get(t.scope, 0)) for t in rows])
+
+
+async def _general(runtime: Runtime, inbox: InboxRef) -> TopicSummary:
+    """General as it was last seen: upstream has it on a later page, or nowhere while it is empty."""
+    state = (await runtime.ledger.run(store.topic_states, inbox)).get(GENERAL, catchup.NOTHING_KNOWN)
+    return TopicSummary(GENERAL, state.count, state.last_at)
+
+
+async def history(
+    address: ThreadAddress,
+    topic: str,
+    *,
+    page: int = 1,
+    page_size: int = 50,
+    newest_first: bool = True,
+    chat_only: bool = False,
+    access: Access,
+) -> list[Mapping[str, Any]]:
+    """One page of a topic as upstream's own objects; `chat_only` counts pages in Chat messages."""
+    runtime = current()
+    await visit(runtime, address, access)
+    bearer = runtime.client.bearer(access.token)
+
+    async def fetch(number: int, size: int) -> list[Message]:
+        return await runtime.client.history(
+            address, topic, page=number, page_size=size, newest_first=newest_first, bearer=bearer
+        )
+
+    if not chat_only:
+        return [message.raw for message in await fetch(page, page_size)]
+    chats: dict[str, Message] = {}
+    for number in range(1, _MOST_CHAT_PAGES + 1):
+        rows = await fetch(number, _CHAT_PAGE)
+        chats |= {message.id: message for message in rows if message.kind == "Chat"}
+        if len(rows) < _CHAT_PAGE or len(chats) >= page * page_size:
+            break
+    return [message.raw for message in list(chats.values())[(page - 1) * page_size : page * page_size]]
+
+
+async def newest(
+    address: ThreadAddress, topic: str, *, before: str | None = None, limit: int = 40, access: Access
+) -> tuple[list[Message], bool]:
+    """Up to `limit` messages, oldest first, older than the order `before`; and whether there are earlier ones."""
+    runtime = current()
+    await visit(runtime, address, access)
+    bearer = runtime.client.bearer(access.token)
+    return await catchup.newest(runtime.client, address, topic, before=before, limit=limit, bearer=bearer)
+
+
+async def cursor(address: ThreadAddress) -> str:
+    """Where a page's stream has to begin so that nothing between its rendering and its stream is missed.
+
+    Ask for it before reading the messages that the page shows.
+    """
+    runtime = current()
+    feed = runtime.feeds.get(address)
+    if feed is not None and feed.is_complete:
+        return feed.start_cursor()
+    now = datetime.now(UTC)
+    sealer = Sealer(runtime.secret, address.key)
+    return sealer.write(wire.order_at(now - _PAGE_OVERLAP), int(now.timestamp() * 1000))
+
+
+async def unread(address: ThreadAddress, *, access: Access) -> Unread:
+    """What is unread in an inbox, what came while nobody listened included."""
+    runtime = current()
+    inbox = await visit(runtime, address, access)
+    await refresh_if_possible(runtime, inbox, access)
+    await runtime.ledger.flush()
+    waiting = await runtime.ledger.run(store.waiting, inbox)
+    return Unread(sum(topic.unread_count for topic in waiting), waiting)
+
+
+async def read(address: ThreadAddress, topic: str, *, up_to: str | None, access: Access) -> Counts:
+    """Mark a topic read, up to a message id or altogether. An id that isn't this inbox's changes nothing."""
+    runtime = current()
+    inbox = await visit(runtime, address, access)
+    await runtime.ledger.flush()
+    place = await _place(runtime, inbox, up_to) if up_to else None
+    if up_to is None or place is None:
+        await refresh_if_possible(runtime, inbox, access, max_age=1)
+        place = await _place(runtime, inbox, up_to) if up_to else None
+    if up_to is None or place is not None:
+        runtime.ledger.read(Read(inbox, topic, up_to=place))
+    counts = await runtime.ledger.counts(inbox)
+    return Counts(topic, counts.get(topic, 0), sum(counts.values()))
+
+
+async def _place(runtime: Runtime, inbox: InboxRef, message_id: str) -> str | None:
+    feed = runtime.feeds.get(inbox.address)
+    if feed is not None:
+        for item in feed.after(""):
+            if item.message is not None and item.message.id == message_id:
+                return item.message.order
+    return await runtime.ledger.run(store.order_of, inbox, message_id)
+
+
+# -- writing --------------------------------------------------------------------------------------------------
+
+
+async def send(
+    address: ThreadAddress,
+    *,
+    text: str | None,
+    topic: str,
+    request_id: str | None = None,
+    extras: Mapping[str, Any] | None = None,
+    access: Access,
+) -> Sent:
+    """Hand a message to the agent, once for each request id. `extras`: data, type, hint, origin as upstream takes them.
+
+    After a time-out or a 5xx nobody knows whether upstream stored it: a repeat of the request id looks there first.
+    """
+    runtime = current()
+    inbox = await visit(runtime, address, access)
+    request_id = request_id or str(uuid.uuid4())
+    claim = await runtime.ledger.run(outbox.claim, inbox, request_id)
+    if claim.thread_id:
+        return Sent(claim.thread_id, request_id)
+    if not claim.is_ours:
+        raise errors.UpstreamUnavailable("this request id is being sent by somebody else", retry_after=2)
+    bearer = runtime.client.bearer(access.token)
+    try:
+        if claim.may_have_arrived:
+            stored = await catchup.sent_before(runtime.client, address, topic, request_id, bearer=bearer)
+            if stored is not None:
+                thread_id = str(wire.field(stored.raw, "threadId") or "") or "unknown"
+                return await _sent(runtime, inbox, Sent(thread_id, request_id), topic, text)
+        thread_id = await runtime.client.send(
+            address,
+            text=text,
+            extras={**(extras or {}), "topic": topic or None, "requestId": request_id},
+            authorization=runtime.client.authorization(access.token),
+            bearer=bearer,
+        )
+    except (errors.UpstreamRefused, errors.UpstreamUnconnected):
+        await runtime.ledger.run(outbox.refused, inbox, request_id)
+        raise
+    except BaseException:
+        await asyncio.shield(runtime.ledger.run(outbox.unsure, inbox, request_id))
+        raise
+    return await _sent(runtime, inbox, Sent(thread_id or "unknown", request_id), topic, text)
+
+
+async def _sent(runtime: Runtime, inbox: InboxRef, sent: Sent, topic: str, text: str | None) -> Sent:
+    await runtime.ledger.run(outbox.arrived, inbox, sent.request_id, sent.thread_id)
+    now = datetime.now(UTC)
+    message = Message(
+        id="",
+        created_at=now,
+        order=wire.order_of(now, sent.request_id),
+        scope=topic,
+        direction="Incoming",
+        kind="Chat",
+        text=text,
+        data=None,
+        request_id=sent.request_id,
+        created_by=None,
+        raw={},
+    )
+    feed = runtime.feeds.get(inbox.address)
+    if feed is not None:
+        feed.sent(message)
+    runtime.hub.tell(hub.person_key(inbox.address.participant_id), {"what": "sent", "inbox": inbox.told()})
+    return sent
+
+
+async def delete_topic(address: ThreadAddress, topic: str, *, access: Access) -> None:
+    """Delete a topic's messages upstream; its unread goes to 0 and stays there for what was deleted."""
+    runtime = current()
+    inbox = await visit(runtime, address, access)
+    bearer = runtime.client.bearer(access.token)
+    rows = await runtime.client.history(address, topic, page=1, page_size=1, bearer=bearer)
+    await runtime.client.delete_messages(address, topic, bearer=bearer)
+    await runtime.ledger.flush()
+    floor = max((message.order for message in rows), default="")
+    counts = await runtime.ledger.run(store.drop_topics, inbox, [topic], floor=floor)
+    runtime.ledger.announce(inbox, counts)
+    runtime.hub.tell(hub.person_key(access.participant_id), {"what": "unread", "inbox": inbox.told()})
+    feed = runtime.feeds.get(address)
+    if feed is not None:
+        feed.forget_topic(topic)

@@ -1,0 +1,176 @@
+"""The ledger: the unread store as the event loop sees it. Writes wait in line, in order, and go out in batches.
+
+A reader of upstream must never wait for a database (reliability.md U6), so `record` and `read` only queue. One
+writer takes what is queued, writes it in one transaction, and makes the new counts known. While the database
+is away everything stays in line; when the line is full the inbox is marked for a fresh comparison with upstream,
+from which nothing can be missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+
+from channels.db import database_sync_to_async
+from django.db import Error as DatabaseError
+from django.db import InterfaceError, OperationalError
+
+from messaging import errors, metrics, unread
+from messaging.hub import Hub, person_key
+from messaging.unread import CountsByTopic, InboxRef, Read, Record
+from messaging.wire import GENERAL, Message, StreamItem
+
+log = logging.getLogger(__name__)
+
+_THREADS = 4
+_BATCH = 2_000
+_MAX_WAITING = 50_000
+_FLUSH_SECONDS = 5
+_PAUSE_SECONDS = 0.02  # between batches: receipts that come in bursts are written together
+_RETRY_SECONDS = (0.2, 0.5, 1, 2, 5)
+
+
+class Ledger:
+    """Queues records and reads for one event loop, and answers questions about what is unread."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="ledger")
+        self._waiting: deque[Record | Read] = deque()
+        self._writer: asyncio.Task[None] | None = None
+        self._written = 0
+        self._queued = 0
+        self._progress = asyncio.Event()
+        self._shown: dict[InboxRef, CountsByTopic] = {}
+        self.overflowed: set[InboxRef] = set()
+
+    async def run[**P, R](self, store: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call a function of the store in one of our few threads; LedgerUnavailable when the database is away."""
+        call = database_sync_to_async(store, thread_sensitive=False, executor=self._pool)
+        try:
+            result: R = await call(*args, **kwargs)
+        except (OperationalError, InterfaceError) as problem:
+            raise errors.LedgerUnavailable(str(problem).strip()[:300]) from problem
+        return result
+
+    # -- writing ----------------------------------------------------------------------------------------------
+
+    def record(self, inbox: InboxRef, message: Message) -> None:
+        """Remember an answer. Repeating it is harmless; messages that don't count (D2) are left out."""
+        if message.is_answer:
+            self._queue(Record(inbox, message, datetime.now(UTC)))
+
+    def read(self, change: Read) -> None:
+        """Mark as read, after everything that was recorded before."""
+        self._queue(change)
+
+    def _queue(self, change: Record | Read) -> None:
+        if len(self._waiting) >= _MAX_WAITING:
+            self.overflowed.add(change.inbox)
+            return
+        self._waiting.append(change)
+        self._queued += 1
+        if self._writer is None or self._writer.done():
+            self._writer = asyncio.create_task(self._write_all(), name="ledger")
+
+    async def flush(self) -> None:
+        """Return when everything queued so far is written; LedgerUnavailable when that takes too long."""
+        goal = self._queued
+        try:
+            async with asyncio.timeout(_FLUSH_SECONDS):
+                while self._written < goal:
+                    await self._progress.wait()
+        except TimeoutError as problem:
+            raise errors.LedgerUnavailable("receipts wait to be written") from problem
+
+    async def _write_all(self) -> None:
+        failures = 0
+        while self._waiting:
+            batch = [self._waiting[i] for i in range(min(len(self._waiting), _BATCH))]
+            metrics.ledger_waiting.set(len(self._waiting))
+            started = time.monotonic()
+            try:
+                counts = await self._write(batch)
+            except errors.LedgerUnavailable as problem:
+                metrics.ledger_failures.inc()
+                delay = _RETRY_SECONDS[min(failures, len(_RETRY_SECONDS) - 1)]
+                failures += 1
+                if failures % 10 == 1:
+                    log.warning("receipts could not be written (%s); trying again", type(problem).__name__)
+                await asyncio.sleep(delay * random.uniform(0.8, 1.2))
+                continue
+            failures = 0
+            metrics.ledger_batch_seconds.observe(time.monotonic() - started)
+            for _ in batch:
+                self._waiting.popleft()
+            self._written += len(batch)
+            self._progress.set()
+            self._progress.clear()
+            for inbox, by_topic in counts.items():
+                self.announce(inbox, by_topic)
+                self._hub.tell(person_key(inbox.address.participant_id), {"what": "unread", "inbox": inbox.told()})
+            await asyncio.sleep(_PAUSE_SECONDS)
+        metrics.ledger_waiting.set(0)
+
+    async def _write(self, batch: list[Record | Read]) -> dict[InboxRef, CountsByTopic]:
+        try:
+            return await self.run(unread.apply, batch)
+        except DatabaseError:
+            # One of them can't be stored (its inbox was deleted, say): it must not hold up the others.
+            log.exception("a batch of %s was refused; writing one by one", len(batch))
+        counts: dict[InboxRef, CountsByTopic] = {}
+        for change in batch:
+            try:
+                counts |= await self.run(unread.apply, [change])
+            except DatabaseError:
+                log.exception("left out: %s of inbox %s", type(change).__name__, change.inbox.pk)
+        return counts
+
+    # -- counts -----------------------------------------------------------------------------------------------
+
+    async def counts(self, inbox: InboxRef) -> CountsByTopic:
+        """Unread by topic, with everything that this process has queued taken into account."""
+        await self.flush()
+        return (await self.run(unread.counts, [inbox]))[inbox]
+
+    async def look_again(self, inbox: InboxRef) -> None:
+        """Another process has changed something: show the readers here what the database says now."""
+        by_topic = (await self.run(unread.counts, [inbox]))[inbox]
+        self.announce(inbox, by_topic)
+
+    def announce(self, inbox: InboxRef, by_topic: CountsByTopic) -> None:
+        """Tell the readers in this process which counts of an inbox have changed."""
+        person = person_key(inbox.address.participant_id)
+        if not self._hub.readers_of(person):
+            self._shown.pop(inbox, None)
+            return
+        before = self._shown.get(inbox)
+        self._shown[inbox] = by_topic
+        total = sum(by_topic.values())
+        changed = by_topic.keys() | (before or {}).keys() or {GENERAL}
+        for topic in sorted(changed):
+            count = by_topic.get(topic, 0)
+            if before is None or before.get(topic, 0) != count:
+                item = StreamItem("unread", address=inbox.address, topic=topic, unread_count=count, total=total)
+                self._hub.publish_count(person, item)
+
+    def remember(self, inbox: InboxRef, by_topic: CountsByTopic) -> None:
+        """What a new reader has just been told, so that the next change is seen as one."""
+        self._shown.setdefault(inbox, by_topic)
+
+    async def aclose(self) -> None:
+        """Write what is left, within a few seconds, and stop."""
+        try:
+            await self.flush()
+        except errors.LedgerUnavailable:
+            log.error("%s receipts were not written; they will be counted from upstream's history", len(self._waiting))
+        if self._writer is not None:
+            self._writer.cancel()
+            await asyncio.gather(self._writer, return_exceptions=True)
+        self._pool.shutdown(wait=False)

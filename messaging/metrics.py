@@ -1,0 +1,16 @@
+"""What operations see at /metrics. No label ever names a person, a topic or an agent."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+streams_open = Gauge("portal_streams_open", "Streams open in this process.")
+streams_opened = Counter("portal_streams_opened", "Streams opened, by how they resumed.", ["resumed"])
+streams_closed = Counter("portal_streams_closed", "Streams closed, by reason.", ["reason"])
+feeds_open = Gauge("portal_feeds_open", "Upstream streams that this process keeps.")
+upstream_connects = Counter("portal_upstream_connects", "Tries to open an upstream stream, by outcome.", ["outcome"])
+messages_received = Counter("portal_messages_received", "Messages accepted from upstream, by source.", ["source"])
+messages_dropped = Counter("portal_messages_dropped", "Upstream events not passed on, by reason.", ["reason"])
+ledger_batch_seconds = Histogram("portal_ledger_batch_seconds", "Time to write one batch of receipts.")
+ledger_failures = Counter("portal_ledger_failures", "Batches that the database refused and that were tried again.")
+ledger_waiting = Gauge("portal_ledger_waiting", "Receipts and reads that wait to be written.")

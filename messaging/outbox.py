@@ -1,0 +1,63 @@
+"""What was sent under which request id: a repeat within a day sends nothing (interfaces.md section 2, `send`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from django.db import transaction
+
+from messaging.models import Dispatch
+from messaging.unread import InboxRef
+
+REMEMBERED = timedelta(days=1)
+_ABANDONED = timedelta(seconds=90)
+"""Longer than any call to upstream may take: a dispatch that began before has lost its process."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What is known of a request id: `thread_id` if it arrived; else whether it `is_ours` to send now, and whether an
+    earlier try `may_have_arrived`. Neither: another process is sending it."""
+
+    thread_id: str = ""
+    is_ours: bool = False
+    may_have_arrived: bool = False
+
+
+@transaction.atomic
+def claim(inbox: InboxRef, request_id: str) -> Claim:
+    """Take a request id for sending, or learn what became of it."""
+    now = datetime.now(UTC)
+    row, is_new = Dispatch.objects.select_for_update().get_or_create(
+        inbox_id=inbox.pk, request_id=request_id, defaults={"first_at": now, "busy_since": now}
+    )
+    if is_new:
+        return Claim(is_ours=True)
+    if now - row.first_at > REMEMBERED:
+        row.first_at, row.busy_since, row.thread_id = now, now, ""
+        row.save(update_fields=["first_at", "busy_since", "thread_id"])
+        return Claim(is_ours=True)
+    if row.thread_id:
+        return Claim(thread_id=row.thread_id)
+    if row.busy_since is not None and now - row.busy_since < _ABANDONED:
+        return Claim()
+    row.busy_since = now
+    row.save(update_fields=["busy_since"])
+    return Claim(is_ours=True, may_have_arrived=True)
+
+
+def arrived(inbox: InboxRef, request_id: str, thread_id: str) -> None:
+    """Upstream has it."""
+    rows = Dispatch.objects.filter(inbox_id=inbox.pk, request_id=request_id)
+    rows.update(thread_id=thread_id, busy_since=None)
+
+
+def unsure(inbox: InboxRef, request_id: str) -> None:
+    """Nobody knows whether upstream has it: the next try looks in history first."""
+    Dispatch.objects.filter(inbox_id=inbox.pk, request_id=request_id).update(busy_since=None)
+
+
+def refused(inbox: InboxRef, request_id: str) -> None:
+    """Upstream certainly does not have it."""
+    Dispatch.objects.filter(inbox_id=inbox.pk, request_id=request_id, thread_id="").delete()

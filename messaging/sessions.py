@@ -1,0 +1,80 @@
+"""Who is asking: the signed-in person behind a request, and whether their session still stands.
+
+The session carries tokens under the keys that mozilla-django-oidc uses, sealed by `config.auth`; here they are only
+read through the opener that `config` installs (`open_token`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.contrib.sessions.backends.base import SessionBase
+from django.db.models import Q
+from django.utils import timezone
+from django.utils.module_loading import import_string
+
+from messaging import errors
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+
+_MAX_PARTICIPANT = 320
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """A signed-in person, as every use case needs them.
+
+    `participant_id` is the account's verified e-mail in lower case; `token` the person's own access token, if there is
+    one that is still good; `session_key` and `user_id` say which sign-in a stream hangs on.
+    """
+
+    participant_id: str
+    name: str
+    token: str | None
+    session_key: str
+    user_id: int
+
+
+async def access(request: HttpRequest) -> Access:
+    """The person behind a request. Raises Unauthenticated or NoParticipant."""
+    user = await request.auser()
+    if not user.is_authenticated or not user.is_active:
+        raise errors.Unauthenticated
+    participant_id = user.email.strip().lower()
+    if "@" not in participant_id or len(participant_id) > _MAX_PARTICIPANT or not participant_id.isprintable():
+        raise errors.NoParticipant(f"account {user.pk} has no e-mail")
+    return Access(
+        participant_id=participant_id,
+        name=user.get_full_name() or user.email,
+        token=import_string(settings.ACCESS_TOKEN_READER)(request.session),
+        session_key=request.session.session_key or "",
+        user_id=user.pk,
+    )
+
+
+def session_store() -> type[SessionBase]:
+    store: type[SessionBase] = import_module(settings.SESSION_ENGINE).SessionStore
+    return store
+
+
+def ended(sign_ins: Iterable[tuple[str, int]]) -> set[tuple[str, int]]:
+    """Which of these (session key, user id) are no longer good: expired, signed out, or a deactivated account."""
+    sign_ins = set(sign_ins)
+    users = {user_id for _, user_id in sign_ins}
+    active = set(get_user_model().objects.filter(Q(is_active=True), pk__in=users).values_list("pk", flat=True))
+    alive = _alive({session_key for session_key, _ in sign_ins})
+    return {sign_in for sign_in in sign_ins if sign_in[1] not in active or sign_in[0] not in alive}
+
+
+def _alive(session_keys: set[str]) -> set[str]:
+    store = session_store()
+    if hasattr(store, "get_model_class"):  # sessions in the database: one query for all of them
+        rows = store.get_model_class().objects.filter(session_key__in=session_keys, expire_date__gt=timezone.now())
+        return set(rows.values_list("session_key", flat=True))
+    return {key for key in session_keys if store(key).load()}

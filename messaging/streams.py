@@ -1,0 +1,298 @@
+"""Streams: one reader's messages as server-sent events, from a cursor on, with heartbeats, until a goodbye.
+
+The stream is a small class and not a generator: Django always closes it (traps.md section 2). It holds no thread
+and no database connection while it waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from django.conf import settings
+from django.http import StreamingHttpResponse
+
+from messaging import catchup, errors, hub, metrics, sse, unread
+from messaging.cursors import Cursor
+from messaging.feeds import Feed
+from messaging.hub import Subscriber
+from messaging.runtime import Runtime, current
+from messaging.sessions import Access
+from messaging.unread import InboxRef, Read
+from messaging.visits import visit
+from messaging.wire import StreamItem, ThreadAddress, order_at
+
+log = logging.getLogger(__name__)
+
+_CONNECT_SECONDS = 12
+_BACKLOG_ITEMS = 64
+_GOODBYES = {"shutdown": 1, "signed-out": 0, "forbidden": 0, "lagging": 0}
+"""Why we end a stream on purpose, and after how many seconds its reader may come back."""
+_SAME_MOMENT = timedelta(seconds=1)
+_SURELY_SENT = timedelta(seconds=2)
+
+type Encoder = Callable[[StreamItem], bytes]
+
+
+def for_api(item: StreamItem) -> bytes:
+    """What an API client reads: upstream's JSON under upstream's names, and our `unread` (interfaces.md section 3)."""
+    if item.kind == "message" and not item.is_edit:
+        return sse.encode(item.event, item.json, id=item.cursor)
+    if item.kind == "unread":
+        told = {"topic": item.topic or None, "unreadCount": item.unread_count, "total": item.total}
+        return sse.encode("unread", json.dumps(told))
+    if item.kind == "resync":
+        return sse.encode("resync", json.dumps({"reason": item.reason}))
+    return b""
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What a reader asked for. `shows`: the topic on its screen, whose answers are read as they are sent (D3);
+    `overlap`: it knows messages by id and takes a minute twice rather than miss one; `wants_status`: it shows whether
+    upstream is there."""
+
+    last_event_id: str | None
+    heartbeat_seconds: int
+    encode: Encoder = for_api
+    shows: str | None = None
+    overlap: timedelta = timedelta(0)
+    wants_status: bool = False
+
+
+async def open_stream(address: ThreadAddress, access: Access, wishes: Wishes) -> StreamingHttpResponse:
+    """Open a stream of one inbox. Whatever is wrong is raised (errors.MessagingError) before the first byte."""
+    runtime = current()
+    person = _admit(runtime, access)
+    inbox = await visit(runtime, address, access)
+    subscriber = Subscriber(person)
+    feed = runtime.feeds.open(inbox, runtime.client.bearer(access.token))
+    feed.attach(subscriber)
+    try:
+        async with asyncio.timeout(_CONNECT_SECONDS):
+            await feed.connected()
+        start = await _start(runtime, feed, wishes)
+        runtime.ledger.remember(inbox, (await runtime.ledger.run(unread.counts, [inbox]))[inbox])
+        if wishes.shows is not None:
+            runtime.ledger.read(Read(inbox, wishes.shows))
+    except TimeoutError as problem:
+        feed.detach(subscriber)
+        raise errors.UpstreamTimeout("no stream in time") from problem
+    except BaseException:
+        feed.detach(subscriber)
+        raise
+    runtime.admit(subscriber, access, address.tenant_id)
+    metrics.streams_opened.labels(start.resumed).inc()
+
+    def leave() -> None:
+        runtime.dismiss(subscriber)
+        feed.detach(subscriber)
+
+    return _response(EventStream(runtime, subscriber, inbox, wishes, start, leave, feed.thread_id))
+
+
+async def open_overview(access: Access, wishes: Wishes) -> StreamingHttpResponse:
+    """Open a stream of a person's counts, of all inboxes, without any messages."""
+    runtime = current()
+    subscriber = Subscriber(_admit(runtime, access), is_overview=True)
+    runtime.hub.attach(subscriber, None)
+    runtime.admit(subscriber, access, "")
+
+    def leave() -> None:
+        runtime.dismiss(subscriber)
+        runtime.hub.detach(subscriber, None)
+
+    return _response(EventStream(runtime, subscriber, None, wishes, Start([], None, "fresh"), leave, ""))
+
+
+def _admit(runtime: Runtime, access: Access) -> str:
+    if runtime.draining.is_set():
+        raise errors.Draining("shutting down")
+    person = hub.person_key(access.participant_id)
+    if len(runtime.hub.readers_of(person)) >= settings.STREAM_MAX_PER_PARTICIPANT:
+        raise errors.TooManyStreams("at the limit of streams per participant")
+    return person
+
+
+def _response(stream: EventStream) -> StreamingHttpResponse:
+    return StreamingHttpResponse(
+        stream,
+        content_type="text/event-stream",
+        headers={"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"},
+    )
+
+
+@dataclass(slots=True)
+class Start:
+    """Where a stream begins: what its reader missed, or why that can't be told (`resync`)."""
+
+    backlog: list[StreamItem]
+    resync: str | None
+    resumed: str
+
+
+async def _start(runtime: Runtime, feed: Feed, wishes: Wishes) -> Start:
+    text = wishes.last_event_id
+    if not text:
+        return Start([], None, "fresh")
+    cursor = feed.sealer.read(text)
+    if cursor is None:
+        return Start([], "unknown-position", "refused")
+    backlog = feed.replay(text, cursor)
+    if backlog is not None:
+        return Start(backlog, None, "memory")
+    if not feed.is_complete:
+        await feed.compare()
+    backlog = await _from_history(runtime, feed, cursor, wishes.overlap)
+    return Start([], "too-far-behind", "refused") if backlog is None else Start(backlog, None, "history")
+
+
+async def _from_history(runtime: Runtime, feed: Feed, cursor: Cursor, overlap: timedelta) -> list[StreamItem] | None:
+    """What came after a cursor that memory doesn't reach: upstream's history merged with memory; None: too much."""
+    order = _earlier(cursor.order, overlap)
+    messages, is_complete = await catchup.after(runtime.client, feed.address, order, bearer=feed.bearer)
+    if not is_complete:
+        return None
+    late = await runtime.ledger.run(
+        unread.learnt_after,
+        feed.inbox,
+        cursor.sent_at + _SAME_MOMENT,
+        up_to=_earlier(cursor.order, max(overlap, _SURELY_SENT)),
+    )
+    for topic in {topic for topic, _ in late}:
+        wanted = {message_id for its_topic, message_id in late if its_topic == topic}
+        messages += await catchup.find(runtime.client, feed.address, topic, wanted, bearer=feed.bearer)
+    found = {message.id: message for message in messages}
+    for item in feed.after(order):
+        if item.message is not None:
+            found.setdefault(item.message.id, item.message)
+    reached = cursor.order
+    backlog = []
+    for message in sorted(found.values(), key=lambda message: message.order):
+        reached = max(reached, message.order)
+        backlog.append(feed.item(message, reached))
+    return backlog
+
+
+def _earlier(order: str, by: timedelta) -> str:
+    """The place so much before an order."""
+    if not by:
+        return order
+    micros = int(order.partition("-")[0]) - by // timedelta(microseconds=1)
+    return order_at(datetime.fromtimestamp(max(micros, 0) / 1_000_000, UTC))
+
+
+class EventStream:
+    """Bytes for one reader, until the reader goes or we end it. `close` may be called from any thread, repeatedly."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        subscriber: Subscriber,
+        inbox: InboxRef | None,
+        wishes: Wishes,
+        start: Start,
+        leave: Callable[[], None],
+        thread_id: str,
+    ) -> None:
+        self._runtime = runtime
+        self._subscriber = subscriber
+        self._inbox = inbox
+        self._wishes = wishes
+        self._leave = leave
+        self._loop = asyncio.get_running_loop()
+        self._backlog = start.backlog
+        self._sent_already = {item.message.id for item in start.backlog if item.message is not None}
+        self._unconfirmed: list[str] = []
+        self._greeting = self._connected(thread_id) + self._resync(start.resync)
+        self._next_heartbeat = time.monotonic() + wishes.heartbeat_seconds
+        self._is_over = False
+
+    def __aiter__(self) -> EventStream:
+        return self
+
+    async def __anext__(self) -> bytes:
+        self._confirm()  # Django asks for more only when what we gave it has been sent
+        while not self._is_over:
+            if time.monotonic() >= self._next_heartbeat:
+                return self._heartbeat()
+            chunk = self._take()
+            if chunk:
+                return chunk
+            if self._subscriber.closed_because is not None:
+                self._is_over = True
+                farewell = self._goodbye(self._subscriber.closed_because)
+                if farewell:
+                    return farewell
+                break
+            await self._subscriber.wait(self._next_heartbeat)
+        self.close()
+        raise StopAsyncIteration
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._leave)
+
+    def _take(self) -> bytes:
+        if self._greeting:
+            greeting, self._greeting = self._greeting, b""
+            return greeting
+        if self._backlog:
+            items, self._backlog = self._backlog[:_BACKLOG_ITEMS], self._backlog[_BACKLOG_ITEMS:]
+        else:
+            items = [item for item in self._subscriber.take() if self._is_new(item)]
+        return b"".join(self._write(item) for item in items)
+
+    def _is_new(self, item: StreamItem) -> bool:
+        return (
+            item.kind != "message" or item.is_edit or item.message is None or item.message.id not in self._sent_already
+        )
+
+    def _write(self, item: StreamItem) -> bytes:
+        if item.kind == "status":
+            return _status(item) if self._wishes.wants_status else b""
+        message = item.message
+        if message is not None and message.is_answer and message.scope == self._wishes.shows:
+            self._unconfirmed.append(message.id)
+        return item.bytes_for(self._wishes.encode)
+
+    def _confirm(self) -> None:
+        """What was sent to a reader that shows its topic has been read (D3)."""
+        if self._unconfirmed and self._inbox is not None and self._wishes.shows is not None:
+            ids, self._unconfirmed = frozenset(self._unconfirmed), []
+            self._runtime.ledger.read(Read(self._inbox, self._wishes.shows, message_ids=ids))
+
+    def _connected(self, thread_id: str) -> bytes:
+        told = {
+            "message": "Connected to thread message stream",
+            "threadId": thread_id,
+            "tenantId": self._inbox.address.tenant_id if self._inbox else None,
+            "timestamp": _now(),
+        }
+        return sse.encode("connected", json.dumps(told))
+
+    def _resync(self, reason: str | None) -> bytes:
+        return sse.encode("resync", json.dumps({"reason": reason})) if reason else b""
+
+    def _heartbeat(self) -> bytes:
+        self._next_heartbeat = time.monotonic() + self._wishes.heartbeat_seconds
+        mine = len(self._runtime.hub.readers_of(self._subscriber.person))
+        return sse.encode("heartbeat", json.dumps({"timestamp": _now(), "subscriberCount": mine}))
+
+    def _goodbye(self, reason: str) -> bytes:
+        if reason not in _GOODBYES:
+            return b""
+        return sse.encode("goodbye", json.dumps({"reason": reason, "retryInSeconds": _GOODBYES[reason]}))
+
+
+def _status(item: StreamItem) -> bytes:
+    told = {"state": item.state, "attempt": item.attempt, "retryInSeconds": round(item.retry_in_seconds, 1)}
+    return sse.encode("status", json.dumps(told))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat().replace("+00:00", "Z")

@@ -1,0 +1,299 @@
+"""The unread store: what is known, what is read, how many are left. The only writer of those rows.
+
+Plain synchronous functions, each one short transaction; `ledger` calls them from its own threads. Everything is a
+set of message ids, so repeating a call, in any process and any order, changes nothing (interfaces.md D1, D5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Count, Min, Q
+
+from messaging.models import Inbox, Receipt, Topic
+from messaging.wire import Message, ThreadAddress, TopicSummary, order_at, topic_key
+
+_BATCH = 500
+_UNREAD = Q(receipts__isnull=False, receipts__read_at=None)
+_END_OF_MOMENT = "~~~"
+"""Sorts after every message id: the place behind all messages of one microsecond."""
+
+
+@dataclass(frozen=True, slots=True)
+class InboxRef:
+    """An inbox that exists: its row's number and its address."""
+
+    pk: int
+    address: ThreadAddress
+
+    def told(self) -> dict[str, Any]:
+        """This reference in the words of a notice between processes."""
+        return {"pk": self.pk, **asdict(self.address)}
+
+    @classmethod
+    def from_told(cls, told: dict[str, Any]) -> InboxRef:
+        names = {field.name: told[field.name] for field in fields(ThreadAddress)}
+        return cls(told["pk"], ThreadAddress(**names))
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Remember one answer; it is unread unless it is known already or settled."""
+
+    inbox: InboxRef
+    message: Message
+    known_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Mark a topic read: those of `message_ids`, else all up to `up_to` (a message's order), else all that is known."""
+
+    inbox: InboxRef
+    topic: str
+    up_to: str | None = None
+    message_ids: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TopicState:
+    """What was known of a topic when upstream was last compared: its floor, its message count and newest time."""
+
+    floor: str
+    count: int
+    last_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class TopicUnread:
+    topic: str
+    unread_count: int
+    oldest_unread_at: datetime
+
+
+type CountsByTopic = dict[str, int]
+
+
+def find(address: ThreadAddress) -> InboxRef | None:
+    """The inbox at an address, if this participant has ever visited it."""
+    row = Inbox.objects.filter(key=address.key).only("pk").first()
+    return InboxRef(row.pk, address) if row else None
+
+
+@transaction.atomic
+def open_inbox(address: ThreadAddress, topics: Sequence[TopicSummary], settled: dict[str, str]) -> InboxRef:
+    """The inbox at an address, made now if this is the first visit: what `topics` hold is then settled (D7).
+
+    `settled` gives, for topics whose newest messages are known exactly, the order of the newest; for the others
+    everything up to the topic's newest moment counts as settled.
+    """
+    inbox, is_new = Inbox.objects.get_or_create(
+        key=address.key,
+        defaults={
+            "tenant_id": address.tenant_id,
+            "participant_id": address.participant_id,
+            "agent_name": address.agent_name,
+            "activation_name": address.activation_name,
+        },
+    )
+    if is_new:
+        rows = [
+            Topic(
+                inbox=inbox,
+                key=topic_key(topic.scope),
+                scope=topic.scope,
+                floor=settled.get(topic.scope) or _behind(topic.last_message_at),
+                upstream_count=topic.message_count,
+                upstream_last_at=topic.last_message_at,
+            )
+            for topic in topics
+        ]
+        Topic.objects.bulk_create(rows, ignore_conflicts=True, batch_size=_BATCH)
+    return InboxRef(inbox.pk, address)
+
+
+def _behind(moment: datetime | None) -> str:
+    return order_at(moment) + _END_OF_MOMENT if moment else ""
+
+
+@transaction.atomic
+def apply(changes: Sequence[Record | Read]) -> dict[InboxRef, CountsByTopic]:
+    """Carry out records and reads in order; the unread counts of every inbox they touch, by topic (zeros left out)."""
+    records = [change for change in changes if isinstance(change, Record)]
+    if records:
+        _insert(records)
+    for position, change in enumerate(changes):
+        if isinstance(change, Read):
+            later = {c.message.id for c in changes[position + 1 :] if isinstance(c, Record) and c.inbox == change.inbox}
+            _mark_read(change, spare=later)
+    return counts({change.inbox for change in changes})
+
+
+def _insert(records: Sequence[Record]) -> None:
+    topics = _topics({(record.inbox.pk, record.message.scope) for record in records})
+    rows: dict[tuple[int, str], Receipt] = {}
+    for record in records:
+        topic = topics[record.inbox.pk, topic_key(record.message.scope)]
+        if record.message.is_answer and record.message.order > topic.floor:
+            rows.setdefault(
+                (record.inbox.pk, record.message.id),
+                Receipt(
+                    inbox_id=record.inbox.pk,
+                    topic=topic,
+                    message_id=record.message.id,
+                    order=record.message.order,
+                    created_at=record.message.created_at,
+                    known_at=record.known_at,
+                ),
+            )
+    ordered = [rows[key] for key in sorted(rows)]  # one order for every process: no deadlocks
+    Receipt.objects.bulk_create(ordered, ignore_conflicts=True, batch_size=_BATCH)
+
+
+def _topics(wanted: set[tuple[int, str]]) -> dict[tuple[int, str], Topic]:
+    keys = {(inbox, topic_key(scope)): scope for inbox, scope in wanted}
+    found = _select_topics(keys)
+    missing = sorted(set(keys) - set(found))
+    if missing:
+        rows = [Topic(inbox_id=inbox, key=key, scope=keys[inbox, key]) for inbox, key in missing]
+        Topic.objects.bulk_create(rows, ignore_conflicts=True, batch_size=_BATCH)
+        found = _select_topics(keys)
+    return found
+
+
+def _select_topics(keys: dict[tuple[int, str], str]) -> dict[tuple[int, str], Topic]:
+    rows = Topic.objects.filter(inbox_id__in={inbox for inbox, _ in keys}, key__in={key for _, key in keys})
+    return {(row.inbox_id, row.key): row for row in rows}
+
+
+def _mark_read(change: Read, *, spare: set[str]) -> None:
+    rows = Receipt.objects.filter(inbox_id=change.inbox.pk, topic__key=topic_key(change.topic), read_at=None)
+    if change.message_ids is not None:
+        rows = rows.filter(message_id__in=change.message_ids)
+    due = sorted(
+        pk
+        for pk, message_id, order in rows.values_list("pk", "message_id", "order")
+        if message_id not in spare and (change.up_to is None or order <= change.up_to)
+    )
+    for start in range(0, len(due), _BATCH):
+        Receipt.objects.filter(pk__in=due[start : start + _BATCH], read_at=None).update(read_at=datetime.now(UTC))
+
+
+def counts(inboxes: Iterable[InboxRef]) -> dict[InboxRef, CountsByTopic]:
+    """Unread counts by topic, for every inbox asked about; topics without unread are left out."""
+    by_pk = {inbox.pk: inbox for inbox in inboxes}
+    result: dict[InboxRef, CountsByTopic] = {inbox: {} for inbox in by_pk.values()}
+    rows = Receipt.objects.filter(inbox_id__in=by_pk, read_at=None).values_list("inbox_id", "topic__scope")
+    for inbox_pk, scope, count in rows.annotate(count=Count("pk")).order_by():
+        result[by_pk[inbox_pk]][scope] = count
+    return result
+
+
+def waiting(inbox: InboxRef) -> list[TopicUnread]:
+    """The topics that have unread answers, the longest-waiting first."""
+    rows = Receipt.objects.filter(inbox_id=inbox.pk, read_at=None).values_list("topic__scope")
+    found = rows.annotate(count=Count("pk"), oldest=Min("created_at")).order_by("oldest")
+    return [TopicUnread(scope, count, oldest) for scope, count, oldest in found]
+
+
+def totals(tenant_id: str, participant_id: str) -> dict[tuple[str, str], int]:
+    """Unread per (agent, activation) of one participant in one tenant, for every inbox ever visited."""
+    rows = Inbox.objects.filter(tenant_id=tenant_id, participant_id=participant_id).values_list(
+        "agent_name", "activation_name"
+    )
+    unread = Count("receipts", filter=_UNREAD)
+    return {(agent, activation): count for agent, activation, count in rows.annotate(count=unread)}
+
+
+def order_of(inbox: InboxRef, message_id: str) -> str | None:
+    """The place of an answer that is known to this inbox; None for any other id, whoever's it may be."""
+    return Receipt.objects.filter(inbox_id=inbox.pk, message_id=message_id).values_list("order", flat=True).first()
+
+
+def known(inbox: InboxRef, message_ids: Iterable[str]) -> set[str]:
+    """Which of these answers have a receipt."""
+    rows = Receipt.objects.filter(inbox_id=inbox.pk, message_id__in=list(message_ids))
+    return set(rows.values_list("message_id", flat=True))
+
+
+def topic_states(inbox: InboxRef) -> dict[str, TopicState]:
+    """What was known of each topic when upstream was last compared."""
+    rows = Topic.objects.filter(inbox_id=inbox.pk)
+    return {row.scope: TopicState(row.floor, row.upstream_count, row.upstream_last_at) for row in rows}
+
+
+def learnt_after(inbox: InboxRef, moment: datetime, *, up_to: str) -> set[tuple[str, str]]:
+    """(topic, message id) of answers that became known after `moment` although their place is at or before `up_to`."""
+    rows = Receipt.objects.filter(inbox_id=inbox.pk, known_at__gt=moment).values_list(
+        "topic__scope", "message_id", "order"
+    )
+    return {(scope, message_id) for scope, message_id, order in rows if order <= up_to}
+
+
+@transaction.atomic
+def settle(inbox: InboxRef, topics: Sequence[TopicSummary], floors: dict[str, str]) -> None:
+    """Remember that everything behind `topics` has been fetched; `floors` are topics too long to fetch whole."""
+    rows = _topics({(inbox.pk, topic.scope) for topic in topics})
+    for topic in topics:
+        row = rows[inbox.pk, topic_key(topic.scope)]
+        floor = max(row.floor, floors.get(topic.scope, ""))
+        if (row.upstream_count, row.upstream_last_at, row.floor) != (
+            topic.message_count,
+            topic.last_message_at,
+            floor,
+        ):
+            row.upstream_count, row.upstream_last_at, row.floor = topic.message_count, topic.last_message_at, floor
+            row.save(update_fields=["upstream_count", "upstream_last_at", "floor"])
+    Inbox.objects.filter(pk=inbox.pk).update(checked_at=datetime.now(UTC))
+
+
+@transaction.atomic
+def drop_topics(inbox: InboxRef, topics: Iterable[str], *, floor: str = "") -> CountsByTopic:
+    """Topics that are gone upstream: their receipts go, and nothing up to `floor` is ever counted again."""
+    for key in sorted(topic_key(scope) for scope in topics):
+        for row in Topic.objects.filter(inbox_id=inbox.pk, key=key):
+            row.receipts.all().delete()
+            row.floor = max(row.floor, floor)
+            row.upstream_count, row.upstream_last_at = 0, None
+            row.save(update_fields=["floor", "upstream_count", "upstream_last_at"])
+    return counts([inbox])[inbox]
+
+
+def forget_survey(inbox: InboxRef) -> None:
+    """Let the next comparison look at every topic, changed or not."""
+    Topic.objects.filter(inbox_id=inbox.pk).update(upstream_count=0, upstream_last_at=None)
+
+
+def select(*, tenant: str | None, participant: str | None, agent: str | None) -> list[InboxRef]:
+    """The inboxes of a tenant, a participant, an agent; None for any."""
+    wanted = {"tenant_id": tenant, "participant_id": participant.lower() if participant else None, "agent_name": agent}
+    rows = Inbox.objects.filter(**{name: value for name, value in wanted.items() if value is not None})
+    return [reference(row) for row in rows.order_by("pk")]
+
+
+def reference(row: Inbox) -> InboxRef:
+    address = ThreadAddress(row.tenant_id, row.agent_name, row.activation_name, row.participant_id)
+    return InboxRef(row.pk, address)
+
+
+def overview(*, tenant: str | None, participant: str | None, agent: str | None) -> list[dict[str, Any]]:
+    """A row for every topic with unread answers, the longest-waiting first."""
+    by_pk = {ref.pk: ref for ref in select(tenant=tenant, participant=participant, agent=agent)}
+    rows = Receipt.objects.filter(inbox_id__in=by_pk, read_at=None).values_list("inbox_id", "topic__scope")
+    found = rows.annotate(count=Count("pk"), oldest=Min("created_at")).order_by("oldest")
+    return [
+        {
+            "tenant": by_pk[pk].address.tenant_id,
+            "participant": by_pk[pk].address.participant_id,
+            "agent": by_pk[pk].address.agent_name,
+            "activation": by_pk[pk].address.activation_name,
+            "topic": scope or None,
+            "unreadCount": count,
+            "oldestUnreadAt": oldest.isoformat(),
+        }
+        for pk, scope, count, oldest in found
+    ]

@@ -1,0 +1,341 @@
+"""The Xians server's admin API as far as conversations need it. The only importer of httpx.
+
+The wire contract is shared/xians-api.md. Under httpx's interface runs aiohttp's transport: httpx's own pool leaks
+connections of cancelled streams and walks every open connection (traps.md section 3).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import logging
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import aiohttp
+import httpx
+from httpx_aiohttp import AiohttpTransport
+
+from messaging import errors, sse, wire
+from messaging.wire import ThreadAddress
+
+log = logging.getLogger(__name__)
+
+_HEADER_SECONDS = 10
+_MISSED_HEARTBEATS = 2.5
+_MAX_JSON_BYTES = 32 << 20
+_MAX_COMPLAINT_BYTES = 4096
+_MAX_RETRY_AFTER = 60
+_REST_CONNECTIONS = 64
+_CANNOT_CONVERSE = ("not registered", "no agent process registered", "conversational")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Where upstream is and how long we wait for it; seconds."""
+
+    base_url: str
+    api_key: str
+    connect_timeout: float
+    read_timeout: float
+    heartbeat_seconds: int
+
+
+class UpstreamClient:
+    """Typed calls to one Xians server. One client belongs to one event loop; close it with `aclose`.
+
+    `bearer` is the credential of a call: our API key where one is configured, else the person's own access token
+    (interfaces.md section 6). Every method raises errors.UpstreamError's subclasses and nothing else.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._tls = ssl.create_default_context()
+        timeout = httpx.Timeout(settings.read_timeout, connect=settings.connect_timeout, pool=settings.connect_timeout)
+        self._rest = self._client(timeout, connections=_REST_CONNECTIONS)
+        silence = settings.heartbeat_seconds * _MISSED_HEARTBEATS
+        self._streams = self._client(httpx.Timeout(silence, connect=settings.connect_timeout, pool=None), connections=0)
+
+    def _client(self, timeout: httpx.Timeout, *, connections: int) -> httpx.AsyncClient:
+        def session() -> aiohttp.ClientSession:
+            connector = aiohttp.TCPConnector(limit=connections, ssl=self._tls, keepalive_timeout=60)
+            return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+
+        return httpx.AsyncClient(
+            base_url=self._settings.base_url.rstrip("/") + "/api/v1/admin/",
+            transport=AiohttpTransport(client=session),
+            timeout=timeout,
+            follow_redirects=False,
+            trust_env=False,
+        )
+
+    async def aclose(self) -> None:
+        await self._rest.aclose()
+        await self._streams.aclose()
+
+    def bearer(self, access_token: str | None) -> str:
+        """The credential for a call on behalf of a person who may hold an access token."""
+        return self._settings.api_key or access_token or ""
+
+    def authorization(self, access_token: str | None) -> str:
+        """What `send` tells the agent: the person's token or "", never absent and never our key (7.5)."""
+        return access_token or ""
+
+    # -- people and agents ------------------------------------------------------------------------------------
+
+    async def tenants(self, participant_id: str, *, bearer: str) -> list[wire.Tenant]:
+        """The tenants of a person; none for somebody upstream does not know (4.1)."""
+        try:
+            return wire.tenants(await self._get(_path("participants", participant_id), {}, bearer))
+        except errors.ActivationNotFound:
+            return []
+
+    async def activations(self, tenant_id: str, *, bearer: str) -> list[wire.Activation]:
+        return wire.activations(await self._get(_path("tenants", tenant_id, "agentActivations"), {}, bearer))
+
+    async def agent(self, address: ThreadAddress, *, bearer: str) -> wire.AgentDetail:
+        path = _path("tenants", address.tenant_id, "agentDeployments", address.agent_name)
+        return wire.agent_detail(await self._get(path, {}, bearer))
+
+    async def reachable(self) -> None:
+        """Raise UpstreamUnavailable unless something that answers HTTP lives at upstream's address."""
+        url = self._settings.base_url.rstrip("/") + "/health"
+        with _translated():
+            async with asyncio.timeout(self._settings.connect_timeout):
+                answer = await self._rest.get(url)
+        if answer.status_code >= 500:
+            raise errors.UpstreamUnavailable(f"/health answered {answer.status_code}")
+
+    # -- messaging --------------------------------------------------------------------------------------------
+
+    async def topics(self, address: ThreadAddress, *, page: int, page_size: int, bearer: str) -> wire.TopicPage:
+        """One page of topics, newest first; General is not special here and absent when empty (2.1)."""
+        query = {**_conversation(address), "page": str(page), "pageSize": str(page_size)}
+        return wire.topic_page(await self._get(_messaging(address, "topics"), query, bearer))
+
+    async def history(
+        self, address: ThreadAddress, topic: str, *, page: int, page_size: int, newest_first: bool = True, bearer: str
+    ) -> list[wire.Message]:
+        """One page of a topic's messages of every type; what can't be read is logged and left out (2.2)."""
+        query = {
+            **_conversation(address),
+            "page": str(page),
+            "pageSize": str(page_size),
+            "sortOrder": "desc" if newest_first else "asc",
+        }
+        if topic:
+            query["topic"] = topic
+        rows = await self._get(_messaging(address, "history"), query, bearer)
+        if not isinstance(rows, list):
+            raise errors.UpstreamMisbehaved("history must be a list")
+        messages = []
+        for row in rows:
+            try:
+                messages.append(wire.message(row))
+            except errors.UpstreamMisbehaved as problem:
+                log.warning("history row left out: %s", problem)
+        return messages
+
+    async def send(
+        self, address: ThreadAddress, *, text: str | None, extras: Mapping[str, Any], authorization: str, bearer: str
+    ) -> str:
+        """Hand a message to the agent and return the thread id. Never retried here: it is not idempotent (1.2).
+
+        `extras` are the optional keys of the body: topic, requestId, data, type, hint, origin.
+        """
+        body = {
+            **{key: value for key, value in extras.items() if value is not None},
+            **_conversation(address),
+            "text": text,
+            "authorization": authorization,
+        }
+        thread_id = await self._call("POST", _messaging(address, "send"), bearer, json=body)
+        return thread_id if isinstance(thread_id, str) else str(wire.field(thread_id, "threadId") or "")
+
+    async def delete_messages(self, address: ThreadAddress, topic: str, *, bearer: str) -> None:
+        """Delete a topic's messages; "" is General alone (1.5)."""
+        query = {**_conversation(address), **({"topic": topic} if topic else {})}
+        await self._call("DELETE", _messaging(address, "messages"), bearer, params=query)
+
+    @asynccontextmanager
+    async def listen(self, address: ThreadAddress, *, bearer: str) -> AsyncIterator[EventReader]:
+        """Open the event stream; yields lists of events as they come, one list for each read.
+
+        Raises UpstreamTimeout after 2.5 heartbeats without a byte, UpstreamUnavailable when the stream ends.
+        """
+        query = {**_conversation(address), "heartbeatSeconds": str(self._settings.heartbeat_seconds)}
+        headers = {**_authorized(bearer), "Accept": "text/event-stream", "Accept-Encoding": "identity"}
+        request = self._streams.build_request("GET", _messaging(address, "listen"), params=query, headers=headers)
+        with _translated():
+            async with asyncio.timeout(_HEADER_SECONDS):
+                response = await self._streams.send(request, stream=True)
+        try:
+            await _require_stream(response)
+            yield EventReader(response)
+        finally:
+            with _translated():
+                await response.aclose()
+
+    # -- plumbing ---------------------------------------------------------------------------------------------
+
+    async def _get(self, path: str, query: Mapping[str, str], bearer: str) -> Any:
+        return await self._call("GET", path, bearer, params=query)
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        bearer: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        json: Mapping[str, Any] | None = None,
+    ) -> Any:
+        request = self._rest.build_request(method, path, params=params, json=json, headers=_authorized(bearer))
+        with _translated():
+            async with asyncio.timeout(self._settings.connect_timeout + self._settings.read_timeout):
+                response = await self._rest.send(request, stream=True)
+                try:
+                    if response.status_code >= 300:
+                        raise refusal(response, await _read(response, _MAX_COMPLAINT_BYTES, cut=True))
+                    return wire.load_json_exactly(await _read(response, _MAX_JSON_BYTES))
+                finally:
+                    await response.aclose()
+
+
+class _translated:
+    """`with _translated():` the one place where httpx's exceptions become ours."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _type: object, problem: BaseException | None, _traceback: object) -> None:
+        match problem:
+            case TimeoutError() | httpx.ReadTimeout() | httpx.PoolTimeout() | httpx.WriteTimeout():
+                raise errors.UpstreamTimeout(_said(problem)) from problem
+            case httpx.InvalidURL() | httpx.UnsupportedProtocol() | httpx.DecodingError():
+                raise errors.UpstreamMisbehaved(_said(problem)) from problem
+            case httpx.ConnectError():
+                raise errors.UpstreamUnconnected(_said(problem)) from problem
+            case httpx.HTTPError() | aiohttp.ClientConnectionError() | OSError():
+                raise errors.UpstreamUnavailable(_said(problem)) from problem
+            case aiohttp.ClientError() | ValueError() if not isinstance(problem, errors.MessagingError):
+                raise errors.UpstreamMisbehaved(_said(problem)) from problem
+
+
+def _said(problem: BaseException) -> str:
+    return f"{type(problem).__name__}: {str(problem)[:200]}"
+
+
+def refusal(response: httpx.Response, body: bytes) -> errors.UpstreamError:
+    """The error that an answer of 300 or more stands for; upstream has eight shapes of them (0.4)."""
+    status = response.status_code
+    said = wire.complaint(body)
+    detail = f"{status} from {response.request.url.path.rsplit('/', 1)[-1]}: {said[:300]}"
+    if status < 400:
+        host = urlsplit(response.headers.get("location", "")).hostname
+        return errors.UpstreamMisbehaved(f"{status} redirects to {host}")
+    if status == 429:
+        return errors.UpstreamUnavailable(detail, retry_after=retry_after(response), throttled=True)
+    if status >= 500 or status == 408:
+        return errors.UpstreamUnavailable(detail)
+    if status == 409:
+        return errors.ActivationInactive(detail)
+    if status == 400 and any(words in said.lower() for words in _CANNOT_CONVERSE):
+        return errors.AgentCannotConverse(detail)
+    if status == 404 and said:  # an empty 404 is a route that this server does not have
+        return errors.ActivationNotFound(detail)
+    return errors.UpstreamRefused(detail)
+
+
+def retry_after(response: httpx.Response) -> int | None:
+    """Seconds to wait as `Retry-After` says, 1 to 60; None when it says nothing that makes sense."""
+    value = response.headers.get("retry-after", "").strip()
+    if value.isascii() and value.isdigit():
+        return max(1, min(int(value[:9]), _MAX_RETRY_AFTER))
+    try:
+        moment = email.utils.parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return max(1, min(round((moment - datetime.now(UTC)).total_seconds()), _MAX_RETRY_AFTER))
+
+
+async def _read(response: httpx.Response, limit: int, *, cut: bool = False) -> bytes:
+    body = bytearray()
+    async for chunk in response.aiter_bytes():
+        body += chunk
+        if len(body) > limit:
+            if cut:
+                break
+            raise errors.UpstreamMisbehaved(f"an answer of more than {limit} bytes")
+    return bytes(body[:limit])
+
+
+async def _require_stream(response: httpx.Response) -> None:
+    if response.status_code != 200:
+        with _translated():
+            async with asyncio.timeout(_HEADER_SECONDS):
+                body = b"" if response.status_code < 300 else await _read(response, _MAX_COMPLAINT_BYTES, cut=True)
+        if response.status_code < 300:
+            raise errors.UpstreamMisbehaved(f"{response.status_code} instead of a stream")
+        raise refusal(response, body)
+    essence = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if essence != "text/event-stream":
+        raise errors.UpstreamMisbehaved(f"{essence[:80]!r} instead of an event stream")
+    if response.headers.get("content-encoding", "identity").lower() != "identity":
+        raise errors.UpstreamMisbehaved("an encoded event stream")
+
+
+class EventReader:
+    """The events of an open stream, a list for each read. Raises UpstreamUnavailable when the stream ends."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self._chunks = response.aiter_raw()
+        self._decoder = sse.Decoder()
+
+    def __aiter__(self) -> EventReader:
+        return self
+
+    async def __anext__(self) -> list[sse.Event]:
+        events: list[sse.Event] = []
+        while not events:
+            with _translated():
+                chunk = await anext(self._chunks, None)
+            if chunk is None:
+                raise errors.UpstreamUnavailable("the stream ended")
+            try:
+                events = self._decoder.feed(chunk)
+            except sse.EventTooLarge as problem:
+                raise errors.UpstreamMisbehaved(str(problem)) from problem
+        return events
+
+
+def _authorized(bearer: str) -> dict[str, str]:
+    if not bearer.isascii() or not bearer.isprintable():
+        raise errors.UpstreamRefused("the credential holds characters that a header can't carry")
+    return {"Authorization": f"Bearer {bearer}"} if bearer else {}
+
+
+def _conversation(address: ThreadAddress) -> dict[str, str]:
+    return {
+        "agentName": address.agent_name,
+        "activationName": address.activation_name,
+        "participantId": address.participant_id,
+    }
+
+
+def _messaging(address: ThreadAddress, call: str) -> str:
+    return _path("tenants", address.tenant_id, "messaging", call)
+
+
+def _path(*segments: str) -> str:
+    """A relative path; `.` and `..` are refused, since httpx would fold them into another endpoint (F121)."""
+    if any(segment in ("", ".", "..") for segment in segments):
+        raise errors.ActivationNotFound("a path segment that can't be addressed")
+    return "/".join(quote(segment, safe="") for segment in segments)

@@ -1,0 +1,96 @@
+"""Coming to an inbox: the first visit sets the zero (D7), every later one counts what was missed (D6)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from messaging import catchup, errors, unread
+from messaging.runtime import Runtime
+from messaging.sessions import Access
+from messaging.unread import InboxRef
+from messaging.wire import ThreadAddress, TopicSummary
+
+log = logging.getLogger(__name__)
+
+_REMEMBERED = 50_000
+_NEWEST_TOPICS = 3
+_NEWEST_MESSAGES = 20
+
+
+async def visit(runtime: Runtime, address: ThreadAddress, access: Access) -> InboxRef:
+    """The inbox at an address. On the first visit upstream is asked what is there already: that is not unread.
+
+    Raises UpstreamError's subclasses (unknown activation and so on) on a first visit only.
+    """
+    inbox = runtime.visited.get(address) or await runtime.ledger.run(unread.find, address)
+    if inbox is None:
+        bearer = runtime.client.bearer(access.token)
+        topics = await catchup.survey(runtime.client, address, bearer=bearer)
+        settled = await _settled(runtime, address, topics, bearer)
+        inbox = await runtime.ledger.run(unread.open_inbox, address, topics, settled)
+    runtime.visited[address] = inbox
+    if len(runtime.visited) > _REMEMBERED:
+        del runtime.visited[next(iter(runtime.visited))]
+    return inbox
+
+
+async def _settled(runtime: Runtime, address: ThreadAddress, topics: list[TopicSummary], bearer: str) -> dict[str, str]:
+    """The exact newest place of the topics in which something may be arriving right now."""
+    dated = [topic for topic in topics if topic.last_message_at is not None]
+    dated.sort(key=lambda topic: str(topic.last_message_at), reverse=True)
+    settled = {}
+    for topic in dated[:_NEWEST_TOPICS]:
+        rows = await runtime.client.history(address, topic.scope, page=1, page_size=_NEWEST_MESSAGES, bearer=bearer)
+        old = [m.order for m in rows if topic.last_message_at and m.created_at <= topic.last_message_at]
+        if old:
+            settled[topic.scope] = max(old)
+    return settled
+
+
+async def refresh(runtime: Runtime, inbox: InboxRef, access: Access, *, max_age: float = 3) -> None:
+    """Count what upstream stored while nobody here was listening, unless a feed sees to that already.
+
+    Looks at most every `max_age` seconds, once at a time. Raises UpstreamError's subclasses.
+    """
+    feed = runtime.feeds.get(inbox.address)
+    if feed is not None and feed.is_complete:
+        return
+    if time.monotonic() - runtime.refreshed.get(inbox.address, float("-inf")) < max_age:
+        return
+    task = runtime.refreshing.get(inbox.address)
+    if task is None:
+        task = asyncio.create_task(compare(runtime, inbox, runtime.client.bearer(access.token)))
+        runtime.refreshing[inbox.address] = task
+        task.add_done_callback(lambda done: _refreshed(runtime, inbox, done))
+    await asyncio.shield(task)
+
+
+def _refreshed(runtime: Runtime, inbox: InboxRef, task: asyncio.Task[None]) -> None:
+    runtime.refreshing.pop(inbox.address, None)
+    if not task.cancelled() and task.exception() is None:
+        runtime.refreshed[inbox.address] = time.monotonic()
+        if len(runtime.refreshed) > _REMEMBERED:
+            del runtime.refreshed[next(iter(runtime.refreshed))]
+
+
+async def compare(runtime: Runtime, inbox: InboxRef, bearer: str) -> None:
+    """Fetch and record what upstream has and we don't know. Raises UpstreamError's subclasses."""
+    ledger = runtime.ledger
+    known = await ledger.run(unread.topic_states, inbox)
+    difference = await catchup.compare(runtime.client, inbox.address, known, bearer=bearer)
+    for message in difference.messages:
+        ledger.record(inbox, message)
+    await ledger.flush()
+    await ledger.run(unread.settle, inbox, difference.topics, difference.floors)
+    if difference.gone:
+        ledger.announce(inbox, await ledger.run(unread.drop_topics, inbox, difference.gone))
+
+
+async def refresh_if_possible(runtime: Runtime, inbox: InboxRef, access: Access, *, max_age: float = 3) -> None:
+    """As refresh; when upstream is away or refuses, what is stored has to do."""
+    try:
+        await refresh(runtime, inbox, access, max_age=max_age)
+    except errors.UpstreamError as problem:
+        log.info("inbox %s shows its stored counts: %s", inbox.pk, problem.detail)
