@@ -1,0 +1,7 @@
+"""What people see: pages and fragments."""
+
+from django.apps import AppConfig
+
+
+class ConversationsConfig(AppConfig):
+    name = "conversations"

@@ -1,0 +1,54 @@
+// What every page of a signed-in person does: menus that close, requests that carry the CSRF token, forms that wait.
+
+import { emit, ownHeaders } from "./fragment.js";
+
+document.addEventListener("htmx:configRequest", ({ detail }) => {
+  detail.headers["X-CSRFToken"] = ownHeaders()["X-CSRFToken"];
+});
+
+// A region that looks after itself does so only while somebody looks at it.
+document.addEventListener("htmx:beforeRequest", (event) => {
+  if ("quiet" in event.target.dataset && document.hidden) event.preventDefault();
+});
+document.addEventListener("visibilitychange", () => document.hidden || emit("look-again"));
+
+// A sign-in that has ended must not be swapped into a region: go there, and come back here.
+document.addEventListener("htmx:beforeSwap", (event) => {
+  const { xhr } = event.detail;
+  const isSignIn = xhr.status === 401 || new URL(xhr.responseURL || location.href).pathname.startsWith("/login");
+  if (!isSignIn) return;
+  event.preventDefault();
+  location.assign(`/login/?${new URLSearchParams({ next: location.pathname + location.search })}`);
+});
+
+// What could not be loaded as a part is loaded as a page, which says what is wrong.
+document.addEventListener("htmx:responseError", ({ detail }) => {
+  const link = detail.elt.getAttribute("href");
+  if (link) location.assign(link);
+});
+
+document.addEventListener("click", ({ target }) => {
+  for (const menu of document.querySelectorAll("[data-menu][open]")) if (!menu.contains(target)) menu.open = false;
+  const opener = target.closest("[commandfor]");
+  if (opener && !("command" in HTMLButtonElement.prototype)) document.getElementById(opener.getAttribute("commandfor")).showModal();
+});
+
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape") return;
+  for (const menu of document.querySelectorAll("[data-menu][open]")) {
+    menu.open = false;
+    menu.querySelector("summary").focus();
+  }
+});
+
+document.addEventListener("submit", ({ target }) => {
+  if ("busy" in target.dataset) {
+    target.querySelector("button").disabled = true;
+    target.querySelector("[data-idle]").hidden = true;
+    target.querySelector("[data-busy-text]").hidden = false;
+  }
+  if ("forgetDrafts" in target.dataset) {
+    const kept = Object.keys(localStorage).filter((name) => /^(draft|outbox):/.test(name));
+    for (const name of kept) localStorage.removeItem(name);
+  }
+});

@@ -1,0 +1,210 @@
+// The message listener: one stream of this conversation, kept up for as long as the page is shown.
+//
+// States, told to the page as `stream:state` {state, attempt, sentence}:
+//   connecting    the first request is on its way
+//   live          the server has said `connected`, and bytes come in time
+//   catching-up   we are connected; the server is fetching what it missed upstream
+//   reconnecting  the connection was lost; attempt 1 to 5 waits 1, 2, 4, 8, 16 s (and up to 20 % more) or is under way
+//   too-many      refused (429): tried again later, and when the person comes back to this tab
+//   signed-out    refused (401) or told so: on the way to the sign-in
+//   no-access     refused (403) or told so; over
+//   stopped       refused (404, 409, 422); over, the sentence says why
+//   unavailable   the fifth attempt failed: on the way to the waiting room
+// `connecting` and `reconnecting` lead to `live`; only a heartbeat or a message sets the count of attempts back, so a
+// server that accepts and drops is not tried for ever. While the device is offline, attempts are not counted.
+// Nothing is opened after `pagehide`; `pageshow` from the back/forward cache opens again.
+//
+// Everything else is told as `stream:message`, `stream:toast`, `stream:recovered` {html}, `stream:unread` {…}, `stream:resync`.
+
+import { emit } from "./fragment.js";
+import { Parser } from "./sse.js";
+
+const DELAYS = [1, 2, 4, 8, 16];
+const JITTER = 0.2;
+const PATIENCE = 2.5; // heartbeats without a byte
+const TOO_MANY_SECONDS = 30;
+const WAKE_SECONDS = 2;
+const OVER = new Set(["signed-out", "no-access", "stopped", "unavailable"]);
+
+class Listener {
+  #attempt = 0;
+  #state = "";
+  #request = null;
+  #retry = 0;
+  #watch = 0;
+  #lastByte = 0;
+  #lastWake = 0;
+  #lastLagging = 0;
+  #isLeft = false;
+  #code = "STREAM_LOST";
+
+  constructor(root) {
+    this.settings = root.dataset;
+    this.cursor = root.dataset.cursor;
+    this.patience = Number(root.dataset.heartbeatSeconds) * PATIENCE * 1000;
+  }
+
+  start() {
+    this.#tell("connecting");
+    this.#open();
+    addEventListener("pagehide", () => this.#leave());
+    addEventListener("pageshow", (event) => event.persisted && this.#return());
+    addEventListener("online", () => this.#wake({ isFresh: true }));
+    document.addEventListener("resume", () => this.#wake({ isFresh: true }));
+    document.addEventListener("visibilitychange", () => document.hidden || this.#wake({ isFresh: false }));
+  }
+
+  async #open() {
+    this.#close();
+    const request = new AbortController();
+    this.#request = request;
+    this.#lastByte = Date.now();
+    this.#watch = setInterval(() => this.#check(), 1000);
+    try {
+      const response = await fetch(this.settings.streamUrl, {
+        headers: { Accept: "text/event-stream", "Last-Event-ID": this.cursor },
+        cache: "no-store",
+        redirect: "manual",
+        signal: request.signal,
+      });
+      if (await this.#isRefused(response, request)) return;
+      await this.#read(response.body, request);
+    } catch (problem) {
+      if (!(problem instanceof TypeError) && problem.name !== "AbortError") throw problem;
+    }
+    if (this.#request === request) this.#lost();
+  }
+
+  async #read(body, request) {
+    const parser = new Parser();
+    const reader = body.pipeThrough(new TextDecoderStream("utf-8", { ignoreBOM: true })).getReader();
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done || this.#request !== request) return;
+      this.#lastByte = Date.now();
+      for (const event of parser.feed(value)) {
+        if (this.#request !== request) return;
+        if (event.id) this.cursor = event.id;
+        this.#take(event);
+      }
+    }
+  }
+
+  #take({ event, data }) {
+    if (event === "heartbeat" || event === "message") this.#attempt = 0;
+    if (event === "message" || event === "toast" || event === "recovered") emit(`stream:${event}`, { html: data });
+    else if (event === "unread") emit("stream:unread", JSON.parse(data));
+    else if (event === "resync") emit("stream:resync");
+    else if (event === "connected") this.#tell("live");
+    else if (event === "status") this.#tell(JSON.parse(data).state === "live" ? "live" : "catching-up");
+    else if (event === "goodbye") this.#dismissed(JSON.parse(data));
+  }
+
+  async #isRefused(response, request) {
+    const isStream = (response.headers.get("Content-Type") || "").startsWith("text/event-stream");
+    if (response.ok && isStream) return false;
+    const said = await response.json().catch(() => ({}));
+    if (this.#request !== request) return true;
+    this.#code = said.code || "STREAM_LOST";
+    const status = response.type === "opaqueredirect" ? 401 : response.status;
+    if (status === 401) this.#signIn();
+    else if (status === 403) this.#end("no-access", said.error);
+    else if (status === 404 || status === 409 || status === 422) this.#end("stopped", said.error);
+    else if (status === 429) this.#tooMany(said.error);
+    else this.#lost();
+    return true;
+  }
+
+  #dismissed({ reason, retryInSeconds }) {
+    if (reason === "signed-out") this.#signIn();
+    else if (reason === "forbidden") this.#end("no-access");
+    else if (reason === "shutdown") this.#again((retryInSeconds || 1) * (1 + Math.random() * JITTER));
+    else if (reason === "lagging" && Date.now() - this.#lastLagging > WAKE_SECONDS * 1000) {
+      this.#lastLagging = Date.now();
+      this.#again(0);
+    } else this.#lost();
+  }
+
+  #lost() {
+    if (this.#isLeft || OVER.has(this.#state)) return;
+    if (navigator.onLine) this.#attempt += 1;
+    if (this.#attempt > DELAYS.length) return this.#giveUp();
+    const seconds = DELAYS[Math.max(this.#attempt, 1) - 1] * (1 + Math.random() * JITTER);
+    this.#again(seconds);
+  }
+
+  #again(seconds) {
+    this.#close();
+    this.#tell("reconnecting");
+    this.#retry = setTimeout(() => this.#open(), seconds * 1000);
+  }
+
+  #giveUp() {
+    this.#end("unavailable");
+    const query = new URLSearchParams({ returnUrl: here(), error: this.#code });
+    location.assign(`${this.settings.unavailableUrl}?${query}`);
+  }
+
+  #signIn() {
+    this.#end("signed-out");
+    location.assign(`${this.settings.loginUrl}?${new URLSearchParams({ next: here() })}`);
+  }
+
+  #tooMany(sentence) {
+    this.#close();
+    this.#tell("too-many", sentence);
+    this.#retry = setTimeout(() => this.#open(), TOO_MANY_SECONDS * 1000);
+  }
+
+  #check() {
+    if (Date.now() - this.#lastByte > this.patience) this.#lost();
+  }
+
+  /** Something says that the world may have changed: look now instead of when the timer says so. */
+  #wake({ isFresh }) {
+    const now = Date.now();
+    if (this.#isLeft || OVER.has(this.#state) || now - this.#lastWake < WAKE_SECONDS * 1000) return;
+    const isSilent = now - this.#lastByte > (this.patience / PATIENCE) * 1.2;
+    if (this.#request && !isFresh && !isSilent) return;
+    this.#lastWake = now;
+    if (isFresh) this.#attempt = 0;
+    this.#open();
+  }
+
+  #leave() {
+    this.#isLeft = true;
+    this.#close();
+  }
+
+  #return() {
+    this.#isLeft = false;
+    this.#attempt = 0;
+    if (!OVER.has(this.#state)) this.#open();
+  }
+
+  #end(state, sentence) {
+    this.#close();
+    this.#tell(state, sentence);
+  }
+
+  #close() {
+    clearTimeout(this.#retry);
+    clearInterval(this.#watch);
+    const request = this.#request;
+    this.#request = null;
+    request?.abort();
+  }
+
+  #tell(state, sentence = "") {
+    this.#state = state;
+    emit("stream:state", { state, attempt: Math.max(this.#attempt, 1), sentence });
+  }
+}
+
+function here() {
+  return location.pathname + location.search;
+}
+
+export function listen(root) {
+  if ("live" in root.dataset) new Listener(root).start();
+}
