@@ -1,0 +1,48 @@
+# Needs bash and GNU make 3.81 or later; everything else is set up by the targets themselves.
+SHELL := /bin/bash
+
+# Processes that `make test` runs at once: `make test WORKERS=4`.
+WORKERS ?= 2
+# Further arguments: `make test ARGS="-k unread -x"`, `make demo ARGS="--help"`.
+ARGS ?=
+
+.PHONY: help demo test check format lock services clean
+
+help:
+	@echo "make demo    everything on this machine: sign in and talk to agents"
+	@echo "make test    all tests, with real PostgreSQL, Redis and Chromium (installed where missing)"
+	@echo "make check   formatting, types, import rules, templates, migrations, deployment settings"
+	@echo "make format  let ruff and djade put the code in order"
+	@echo "make lock    write requirements*.txt anew from pyproject.toml (ARGS=--upgrade for newer versions)"
+	@echo "make clean   remove what the other targets made, .venv and var included"
+
+.venv/.app: requirements.txt
+	@scripts/setup app
+
+.venv/.dev: requirements-dev.txt
+	@scripts/setup dev
+
+demo: .venv/.app
+	@.venv/bin/python manage.py demo $(ARGS)
+
+services: .venv/.dev
+	@scripts/services
+
+test: services
+	.venv/bin/python -m pytest --numprocesses $(WORKERS) --dist worksteal $(ARGS)
+
+check: .venv/.dev
+	@mkdir -p var
+	@scripts/check
+
+format: .venv/.dev
+	.venv/bin/ruff check --fix-only --quiet .
+	.venv/bin/ruff format .
+	git ls-files --cached --others --exclude-standard -z -- 'templates/*.html' | xargs -0 .venv/bin/djade --target-version 6.1 || true
+
+lock: .venv/.dev
+	scripts/lock $(ARGS)
+
+clean:
+	rm -rf .venv var build staticfiles .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
