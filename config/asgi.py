@@ -43,6 +43,7 @@ class Portal:
         )
         self._is_watching_signals = False
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._draining: asyncio.Task[None] | None = None
         _stop_if_misconfigured()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -66,11 +67,12 @@ class Portal:
                 await send({"type": "lifespan.startup.complete"})
             elif event["type"] == "lifespan.shutdown":
                 await runtime.current().drain()
+                await runtime.current().aclose()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 
     def _watch_signals(self) -> None:
-        """On SIGTERM tell open streams first, then let the server do what it does: it waits until they have ended."""
+        """On SIGTERM let open streams end first, and only then the server do what it does: some cut what is open."""
         if self._is_watching_signals:
             return
         self._is_watching_signals = True
@@ -83,21 +85,26 @@ class Portal:
                 return
 
     def _chain(self, before: Any) -> Callable[[int, FrameType | None], None]:
-        def terminate(number: int, frame: FrameType | None) -> None:
-            if self._loop is not None and self._loop.is_running():
-                self._loop.call_soon_threadsafe(self._drain)
+        def pass_on(number: int, frame: FrameType | None) -> None:
             if callable(before):
                 before(number, frame)
             elif before == signal.SIG_DFL:
                 signal.signal(number, signal.SIG_DFL)
                 os.kill(os.getpid(), number)
 
+        def terminate(number: int, frame: FrameType | None) -> None:
+            if self._draining is None and self._loop is not None and self._loop.is_running():
+                self._loop.call_soon_threadsafe(self._drain, lambda: pass_on(number, frame))
+            else:  # the second time it is meant
+                pass_on(number, frame)
+
         return terminate
 
-    def _drain(self) -> None:
+    def _drain(self, then: Callable[[], None]) -> None:
         from messaging import runtime
 
         self._draining = asyncio.ensure_future(runtime.current().drain())
+        self._draining.add_done_callback(lambda _: then())
 
 
 def _is_stream(path: str) -> bool:

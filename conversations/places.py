@@ -70,5 +70,3 @@ async def remember(request: HttpRequest, tenant_id: str) -> None:
     access = await sessions.access(request)
     tenant = await inboxes.require_tenant(tenant_id, access)
     await request.session.aset(TENANT_KEY, tenant.tenant_id)
-
-

@@ -8,12 +8,14 @@ from django.urls import Resolver404, resolve, reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 
 MAX_LENGTH: Final = 2_000
-PAGES: Final = frozenset({
-    "conversations:home",
-    "conversations:dashboard",
-    "conversations:picker",
-    "conversations:conversation",
-})
+PAGES: Final = frozenset(
+    {
+        "conversations:home",
+        "conversations:dashboard",
+        "conversations:picker",
+        "conversations:conversation",
+    }
+)
 """Views that are pages a person can be on; fragments, streams and forms are not."""
 
 _SUSPECT = re.compile(r"[\x00-\x20\x7f-\x9f\\]")

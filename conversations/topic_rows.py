@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from conversations import badges, links, topic_names
-from messaging.wire import TopicPage, TopicSummary, ThreadAddress
+from messaging.wire import ThreadAddress, TopicPage, TopicSummary
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,10 +47,7 @@ def make_server(port: int = 0) -> werkzeug.serving.BaseWSGIServer:
     """A bound server, to be run with `serve_forever`; port 0 takes a free one."""
     os.environ["AUTHLIB_INSECURE_TRANSPORT"] = "1"  # plain HTTP, which is all that loopback needs
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    known = [
-        oidc_provider_mock.User(sub=person.email, claims=people.claims(person))
-        for person in people.everyone()
-    ]
+    known = [oidc_provider_mock.User(sub=person.email, claims=people.claims(person)) for person in people.everyone()]
     provider = oidc_provider_mock.app(user_claims=known)
     provider.debug = False
     own = jinja2.DictLoader({"_base.html": _PAGE})

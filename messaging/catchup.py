@@ -65,14 +65,15 @@ async def compare(
         if floor:
             difference.floors[topic.scope] = floor
 
-    changed = [t for t in topics if (t.message_count, t.last_message_at) != _told(known.get(t.scope))]
-    await asyncio.gather(*map(fetch, changed))
+    await asyncio.gather(*(fetch(topic) for topic in topics if is_changed(topic, known)))
     difference.messages.sort(key=lambda message: message.order)
     return difference
 
 
-def _told(state: TopicState | None) -> tuple[int, object]:
-    return (state.count, state.last_at) if state else (0, None)
+def is_changed(topic: TopicSummary, known: Mapping[str, TopicState]) -> bool:
+    """Whether upstream's list shows a topic otherwise than it was when everything behind it had been fetched."""
+    state = known.get(topic.scope, NOTHING_KNOWN)
+    return (topic.message_count, topic.last_message_at) != (state.count, state.last_at)
 
 
 async def _news(

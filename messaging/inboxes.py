@@ -118,7 +118,9 @@ async def topics(address: ThreadAddress, *, page: int = 1, page_size: int = 20, 
     inbox = await visit(runtime, address, access)
     bearer = runtime.client.bearer(access.token)
     found = await runtime.client.topics(address, page=page, page_size=page_size, bearer=bearer)
-    await refresh_if_possible(runtime, inbox, access)
+    known = await runtime.ledger.run(store.topic_states, inbox)
+    is_news = any(catchup.is_changed(topic, known) for topic in found.topics)
+    await refresh_if_possible(runtime, inbox, access, max_age=0 if is_news else 0.5)
     counts = await runtime.ledger.counts(inbox)
     rows = [topic for topic in found.topics if topic.scope != GENERAL]
     if page == 1:

@@ -156,7 +156,10 @@ class Runtime:
                 await self.hub.deserted()
         except TimeoutError:
             log.warning("%s streams did not end in time", len(self.hub.everybody()))
-        await self.aclose()
+        try:
+            await self.ledger.flush()
+        except LedgerUnavailable as problem:
+            log.error("not everything was written before the end: %s", problem.detail)
 
     async def aclose(self) -> None:
         if self._sentinel is not None:

@@ -15,7 +15,7 @@ _LINE_END = re.compile(rb"\r\n|\r|\n")
 _FIELDS = (b"data:", b"event:", b"id:", b"retry:")
 _LONGEST_FIELD = 6
 _MAX_RETRY_DIGITS = 15
-_EVENT_NAME = re.compile(r"[^\r\n\x00:][^\r\n\x00]*")
+_EVENT_NAME = re.compile(r"[^\r\n\x00:]+")
 _EVENT_ID = re.compile(r"[^\r\n\x00]*")
 
 

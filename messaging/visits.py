@@ -49,7 +49,7 @@ async def _settled(runtime: Runtime, address: ThreadAddress, topics: list[TopicS
     return settled
 
 
-async def refresh(runtime: Runtime, inbox: InboxRef, access: Access, *, max_age: float = 3) -> None:
+async def refresh(runtime: Runtime, inbox: InboxRef, access: Access, *, max_age: float = 0.5) -> None:
     """Count what upstream stored while nobody here was listening, unless a feed sees to that already.
 
     Looks at most every `max_age` seconds, once at a time. Raises UpstreamError's subclasses.
@@ -88,7 +88,7 @@ async def compare(runtime: Runtime, inbox: InboxRef, bearer: str) -> None:
         ledger.announce(inbox, await ledger.run(unread.drop_topics, inbox, difference.gone))
 
 
-async def refresh_if_possible(runtime: Runtime, inbox: InboxRef, access: Access, *, max_age: float = 3) -> None:
+async def refresh_if_possible(runtime: Runtime, inbox: InboxRef, access: Access, *, max_age: float = 0.5) -> None:
     """As refresh; when upstream is away or refuses, what is stored has to do."""
     try:
         await refresh(runtime, inbox, access, max_age=max_age)

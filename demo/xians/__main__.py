@@ -34,9 +34,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=0, help="0 (the default) takes a free one")
     parser.add_argument("--world", choices=("demo", "empty"), default="demo")
     parser.add_argument("--state", type=Path, help="file that keeps the messages over restarts")
-    parser.add_argument(
-        "--agents", action=argparse.BooleanOptionalAction, help="default: in the demo world only"
-    )
+    parser.add_argument("--agents", action=argparse.BooleanOptionalAction, help="default: in the demo world only")
     parser.add_argument("--seed", type=int, default=7, help="what the agents' dice start from")
     parser.add_argument("--news-seconds", type=float, default=6.0, help="between two pieces of news")
     parser.add_argument("--pace", type=float, default=1.0, help="stretches the pauses of answering agents")

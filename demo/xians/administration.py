@@ -29,9 +29,7 @@ class Administration:
         self._site.world.tenants[tenant].is_enabled = enabled
         return {}
 
-    def add_key(
-        self, *, key: str, owner: str, role: str = "SysAdmin", tenant: str = "acme"
-    ) -> dict[str, Json]:
+    def add_key(self, *, key: str, owner: str, role: str = "SysAdmin", tenant: str = "acme") -> dict[str, Json]:
         self._site.world.keys[key] = ApiKey(key, owner, role, tenant)
         return {}
 

@@ -101,9 +101,7 @@ class XiansApp:
         except Refusal as refusal:
             await _write(refusal.reply, wrapped)
 
-    async def _handle(
-        self, route: Route | Refusal, call: Call, scope: Scope, receive: Receive, send: Send
-    ) -> None:
+    async def _handle(self, route: Route | Refusal, call: Call, scope: Scope, receive: Receive, send: Send) -> None:
         if isinstance(route, Refusal):
             raise route
         _check_sizes(call)
@@ -131,10 +129,7 @@ def _route_or_refusal(call: Call) -> Route | Refusal:
 def _check_sizes(call: Call) -> None:
     if len(call.path) + len(call.query_string) + len(call.method) + 11 > REQUEST_LINE_LIMIT:
         raise empty(414)
-    if (
-        len(call.headers) > 100
-        or sum(len(name) + len(value) + 4 for name, value in call.headers) > HEADER_LIMIT
-    ):
+    if len(call.headers) > 100 or sum(len(name) + len(value) + 4 for name, value in call.headers) > HEADER_LIMIT:
         raise empty(431)
 
 

@@ -38,9 +38,7 @@ class Call:
             method=scope["method"],
             path=raw.split(b"?")[0].decode("latin-1"),
             query_string=query_string,
-            headers=[
-                (name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in scope["headers"]
-            ],
+            headers=[(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in scope["headers"]],
         )
         for name, value in parse_qsl(query_string, keep_blank_values=True):
             name = name.lower()

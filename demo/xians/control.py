@@ -233,9 +233,7 @@ class Control(Observation, Administration):
             self.site.world.messages.clear()
         return {}
 
-    def thread_of(
-        self, tenant: str, agent: str, activation: str, participant: str, flow: str | None = None
-    ) -> Thread:
+    def thread_of(self, tenant: str, agent: str, activation: str, participant: str, flow: str | None = None) -> Thread:
         """The thread of a conversation, made if it is missing; neither activation nor person are checked."""
         address = conversation.make_address(tenant, agent, activation, participant, flow)
         return conversation.ensure_thread(self.site.world, address)

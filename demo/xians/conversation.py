@@ -39,9 +39,7 @@ def addressed_by_query(call: Call) -> Address:
     for name, value in zip(names, (agent_name, activation_name, participant_id), strict=True):
         if not value.strip():
             raise errors.blank(f"{name} query parameter is required")
-    return make_address(
-        call.tenant_id, agent_name, activation_name, participant_id, call.optional("workflowType")
-    )
+    return make_address(call.tenant_id, agent_name, activation_name, participant_id, call.optional("workflowType"))
 
 
 def addressed_by_body(call: Call, fields: Fields) -> Address:
@@ -54,9 +52,7 @@ def addressed_by_body(call: Call, fields: Fields) -> Address:
         raise errors.failed(400, "ActivationName is required")
     if participant_id is None:
         raise errors.unhandled()
-    return make_address(
-        call.tenant_id, agent_name, activation_name, participant_id, fields.text("workflowType")
-    )
+    return make_address(call.tenant_id, agent_name, activation_name, participant_id, fields.text("workflowType"))
 
 
 def check_activation(world: World, address: Address) -> None:

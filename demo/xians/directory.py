@@ -103,9 +103,7 @@ async def deployments(site: Site, call: Call) -> Reply:
     page, size = max(call.integer("page", 1), 1), min(max(call.integer("pageSize", 20), 1), 100)
     world = site.world
     found = [
-        _agent(one, world.clock, world.agent_runner)
-        for one in world.agents.values()
-        if one.tenant_id == call.tenant_id
+        _agent(one, world.clock, world.agent_runner) for one in world.agents.values() if one.tenant_id == call.tenant_id
     ]
     pages = -(-len(found) // size)
     pagination = {

@@ -117,9 +117,7 @@ async def answer(fault: Fault, scope: Scope, send: Send, gone: Callable[[], asyn
     elif fault.drip_seconds is not None:
         await _drip(fault, scope)
     else:
-        head = [
-            (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in fault.headers.items()
-        ]
+        head = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in fault.headers.items()]
         await send({"type": "http.response.start", "status": fault.status, "headers": head})
         await send({"type": "http.response.body", "body": _body(fault)})
 

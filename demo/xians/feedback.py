@@ -170,9 +170,7 @@ async def stats(site: Site, call: Call) -> Reply:
     items = _selected(site, call)
     ratings = [item["starRating"] for item in items]
     reasons = [item["reasonCategory"] for item in items if item["reasonCategory"]]
-    counts = sorted(
-        ((reasons.count(reason), reason) for reason in set(reasons)), key=lambda one: (-one[0], one[1])
-    )
+    counts = sorted(((reasons.count(reason), reason) for reason in set(reasons)), key=lambda one: (-one[0], one[1]))
     return reply.of_json(
         {
             "total": len(items),
@@ -197,9 +195,7 @@ async def detail(site: Site, call: Call) -> Reply:
     else:
         raise errors.failed(404, "Feedback not found.")
     topics = site.world.messages.topics(rated.thread).values()
-    around = sorted(
-        (message for topic in topics for message in topic), key=lambda one: (one.created_at, one.number)
-    )
+    around = sorted((message for topic in topics for message in topic), key=lambda one: (one.created_at, one.number))
     if is_chat_only:
         around = [one for one in around if one.draft.type == "Chat" or one is rated]
     place = around.index(rated)

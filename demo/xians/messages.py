@@ -157,9 +157,7 @@ class MessageStore:
     def find_thread(self, tenant_id: str, workflow_id: str, participant_id: str) -> Thread | None:
         return self._threads.get((tenant_id, workflow_id, participant_id))
 
-    def ensure_thread(
-        self, tenant_id: str, workflow_id: str, workflow_type: str, participant_id: str
-    ) -> Thread:
+    def ensure_thread(self, tenant_id: str, workflow_id: str, workflow_type: str, participant_id: str) -> Thread:
         found = self.find_thread(tenant_id, workflow_id, participant_id)
         if found is not None:
             return found

@@ -111,9 +111,7 @@ async def history(site: Site, call: Call) -> Reply:
         found = [message for message in in_topic if site.behaviour.sees(message)]
     found.sort(key=lambda message: message.created_at, reverse=order == "desc")
     start = (page - 1) * page_size
-    return reply.of_json(
-        [message.as_history(site.world.clock) for message in found[start : start + page_size]]
-    )
+    return reply.of_json([message.as_history(site.world.clock) for message in found[start : start + page_size]])
 
 
 async def delete(site: Site, call: Call) -> Reply:

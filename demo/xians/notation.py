@@ -88,10 +88,7 @@ def timestamp(moment: datetime, *, digits: int | None = None) -> str:
     """
     moment = moment.astimezone(UTC)
     head = moment.strftime("%Y-%m-%dT%H:%M:%S").rjust(19, "0")
-    if digits is None:
-        fraction = f"{moment.microsecond:06d}".rstrip("0")
-    else:
-        fraction = f"{moment.microsecond:06d}2"[:digits]
+    fraction = f"{moment.microsecond:06d}".rstrip("0") if digits is None else f"{moment.microsecond:06d}2"[:digits]
     return f"{head}.{fraction}Z" if fraction else f"{head}Z"
 
 

@@ -70,9 +70,7 @@ class Observation:
     def rules(self) -> dict[str, Json]:
         """The rules in force and how many requests each has met."""
         rules = self._site.faults.rules
-        return {
-            "rules": [{"rule": number, "route": one.route, "met": one.met} for number, one in rules.items()]
-        }
+        return {"rules": [{"rule": number, "route": one.route, "met": one.met} for number, one in rules.items()]}
 
     async def wait_streams(
         self,

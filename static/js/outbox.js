@@ -4,6 +4,7 @@
 import { emit, fromHtml, fromTemplate, ownHeaders, showState } from "./fragment.js";
 import { addToOutbox, outbox, removeFromOutbox } from "./kept.js";
 import { confirm, place } from "./messages.js";
+import { signIn } from "./signin.js";
 
 const PATIENCE = 60_000;
 const underway = new Set();
@@ -54,8 +55,7 @@ function accepted(entry, html) {
 async function refused(entry, response) {
   if (response.type === "opaqueredirect" || response.status === 401) {
     failed(entry, "please sign in again");
-    const { loginUrl } = document.getElementById("conversation").dataset;
-    location.assign(`${loginUrl}?${new URLSearchParams({ next: location.pathname + location.search })}`);
+    signIn(document.getElementById("conversation").dataset.loginUrl);
     return;
   }
   const said = await response.json().catch(() => ({}));

@@ -1,6 +1,7 @@
 // What every page of a signed-in person does: menus that close, requests that carry the CSRF token, forms that wait.
 
 import { emit, ownHeaders } from "./fragment.js";
+import { signIn } from "./signin.js";
 
 document.addEventListener("htmx:configRequest", ({ detail }) => {
   detail.headers["X-CSRFToken"] = ownHeaders()["X-CSRFToken"];
@@ -13,12 +14,12 @@ document.addEventListener("htmx:beforeRequest", (event) => {
 document.addEventListener("visibilitychange", () => document.hidden || emit("look-again"));
 
 // A sign-in that has ended must not be swapped into a region: go there, and come back here.
-document.addEventListener("htmx:beforeSwap", (event) => {
+document.addEventListener("htmx:beforeOnLoad", (event) => {
   const { xhr } = event.detail;
   const isSignIn = xhr.status === 401 || new URL(xhr.responseURL || location.href).pathname.startsWith("/login");
   if (!isSignIn) return;
   event.preventDefault();
-  location.assign(`/login/?${new URLSearchParams({ next: location.pathname + location.search })}`);
+  signIn();
 });
 
 // What could not be loaded as a part is loaded as a page, which says what is wrong.

@@ -3,20 +3,19 @@
 // States, told to the page as `stream:state` {state, attempt, sentence}:
 //   connecting    the first request is on its way
 //   live          the server has said `connected`, and bytes come in time
-//   catching-up   we are connected; the server is fetching what it missed upstream
-//   reconnecting  the connection was lost; attempt 1 to 5 waits 1, 2, 4, 8, 16 s (and up to 20 % more) or is under way
+//   catching-up   something woke us: the connection is made anew, and brings what was missed
+//   reconnecting  lost, here or between the servers; attempt 1 to 5 waits 1, 2, 4, 8, 16 s (and up to 20 % more)
 //   too-many      refused (429): tried again later, and when the person comes back to this tab
 //   signed-out    refused (401) or told so: on the way to the sign-in
 //   no-access     refused (403) or told so; over
 //   stopped       refused (404, 409, 422); over, the sentence says why
 //   unavailable   the fifth attempt failed: on the way to the waiting room
-// `connecting` and `reconnecting` lead to `live`; only a heartbeat or a message sets the count of attempts back, so a
-// server that accepts and drops is not tried for ever. While the device is offline, attempts are not counted.
-// Nothing is opened after `pagehide`; `pageshow` from the back/forward cache opens again.
-//
-// Everything else is told as `stream:message`, `stream:toast`, `stream:recovered` {html}, `stream:unread` {…}, `stream:resync`.
-
+// Only a heartbeat or a message sets the count of attempts back, so a server that accepts and drops is not tried for
+// ever. While the device is offline, attempts are not counted. Nothing is opened after `pagehide`; `pageshow` from the
+// back/forward cache opens again. What the stream says is told as `stream:message`, `stream:toast`, `stream:recovered`
+// {html}, `stream:unread` {…} and `stream:resync`.
 import { emit } from "./fragment.js";
+import { here, signIn } from "./signin.js";
 import { Parser } from "./sse.js";
 
 const DELAYS = [1, 2, 4, 8, 16];
@@ -24,19 +23,20 @@ const JITTER = 0.2;
 const PATIENCE = 2.5; // heartbeats without a byte
 const TOO_MANY_SECONDS = 30;
 const WAKE_SECONDS = 2;
+const REFUSED = { 403: "no-access", 404: "stopped", 409: "stopped", 422: "stopped", 429: "too-many" };
 const OVER = new Set(["signed-out", "no-access", "stopped", "unavailable"]);
 
 class Listener {
   #attempt = 0;
+  #code = "STREAM_LOST";
   #state = "";
   #request = null;
-  #retry = 0;
+  #retry = 0; // timers
   #watch = 0;
-  #lastByte = 0;
+  #lastByte = 0; // moments
   #lastWake = 0;
-  #lastLagging = 0;
   #isLeft = false;
-  #code = "STREAM_LOST";
+  #isUpstreamAway = false;
 
   constructor(root) {
     this.settings = root.dataset;
@@ -58,8 +58,9 @@ class Listener {
     this.#close();
     const request = new AbortController();
     this.#request = request;
+    this.#isUpstreamAway = false;
     this.#lastByte = Date.now();
-    this.#watch = setInterval(() => this.#check(), 1000);
+    this.#watch = setInterval(() => Date.now() - this.#lastByte > this.patience && this.#lost(), 1000);
     try {
       const response = await fetch(this.settings.streamUrl, {
         headers: { Accept: "text/event-stream", "Last-Event-ID": this.cursor },
@@ -70,7 +71,7 @@ class Listener {
       if (await this.#isRefused(response, request)) return;
       await this.#read(response.body, request);
     } catch (problem) {
-      if (!(problem instanceof TypeError) && problem.name !== "AbortError") throw problem;
+      if (!(problem instanceof TypeError) && problem.name !== "AbortError") reportError(problem);
     }
     if (this.#request === request) this.#lost();
   }
@@ -80,7 +81,7 @@ class Listener {
     const reader = body.pipeThrough(new TextDecoderStream("utf-8", { ignoreBOM: true })).getReader();
     for (;;) {
       const { done, value } = await reader.read();
-      if (done || this.#request !== request) return;
+      if (done) return;
       this.#lastByte = Date.now();
       for (const event of parser.feed(value)) {
         if (this.#request !== request) return;
@@ -91,13 +92,20 @@ class Listener {
   }
 
   #take({ event, data }) {
-    if (event === "heartbeat" || event === "message") this.#attempt = 0;
+    if ((event === "heartbeat" || event === "message") && !this.#isUpstreamAway) this.#attempt = 0;
     if (event === "message" || event === "toast" || event === "recovered") emit(`stream:${event}`, { html: data });
     else if (event === "unread") emit("stream:unread", JSON.parse(data));
     else if (event === "resync") emit("stream:resync");
     else if (event === "connected") this.#tell("live");
-    else if (event === "status") this.#tell(JSON.parse(data).state === "live" ? "live" : "catching-up");
+    else if (event === "status") this.#upstream(JSON.parse(data));
     else if (event === "goodbye") this.#dismissed(JSON.parse(data));
+  }
+
+  /** The server has lost its own server, and counts the same five attempts; then it ends this stream. */
+  #upstream({ state, attempt }) {
+    this.#isUpstreamAway = state !== "live";
+    if (this.#isUpstreamAway) this.#attempt = attempt;
+    this.#tell(this.#isUpstreamAway ? "reconnecting" : "live");
   }
 
   async #isRefused(response, request) {
@@ -108,10 +116,9 @@ class Listener {
     this.#code = said.code || "STREAM_LOST";
     const status = response.type === "opaqueredirect" ? 401 : response.status;
     if (status === 401) this.#signIn();
-    else if (status === 403) this.#end("no-access", said.error);
-    else if (status === 404 || status === 409 || status === 422) this.#end("stopped", said.error);
-    else if (status === 429) this.#tooMany(said.error);
+    else if (status in REFUSED) this.#end(REFUSED[status], said.error);
     else this.#lost();
+    if (status === 429) this.#retry = setTimeout(() => this.#open(), TOO_MANY_SECONDS * 1000);
     return true;
   }
 
@@ -119,8 +126,8 @@ class Listener {
     if (reason === "signed-out") this.#signIn();
     else if (reason === "forbidden") this.#end("no-access");
     else if (reason === "shutdown") this.#again((retryInSeconds || 1) * (1 + Math.random() * JITTER));
-    else if (reason === "lagging" && Date.now() - this.#lastLagging > WAKE_SECONDS * 1000) {
-      this.#lastLagging = Date.now();
+    else if (reason === "lagging" && Date.now() - this.#lastWake > WAKE_SECONDS * 1000) {
+      this.#lastWake = Date.now();
       this.#again(0);
     } else this.#lost();
   }
@@ -128,9 +135,8 @@ class Listener {
   #lost() {
     if (this.#isLeft || OVER.has(this.#state)) return;
     if (navigator.onLine) this.#attempt += 1;
-    if (this.#attempt > DELAYS.length) return this.#giveUp();
-    const seconds = DELAYS[Math.max(this.#attempt, 1) - 1] * (1 + Math.random() * JITTER);
-    this.#again(seconds);
+    if (this.#attempt > DELAYS.length) this.#giveUp();
+    else this.#again(DELAYS[Math.max(this.#attempt, 1) - 1] * (1 + Math.random() * JITTER));
   }
 
   #again(seconds) {
@@ -141,23 +147,12 @@ class Listener {
 
   #giveUp() {
     this.#end("unavailable");
-    const query = new URLSearchParams({ returnUrl: here(), error: this.#code });
-    location.assign(`${this.settings.unavailableUrl}?${query}`);
+    location.assign(`${this.settings.unavailableUrl}?${new URLSearchParams({ returnUrl: here(), error: this.#code })}`);
   }
 
   #signIn() {
     this.#end("signed-out");
-    location.assign(`${this.settings.loginUrl}?${new URLSearchParams({ next: here() })}`);
-  }
-
-  #tooMany(sentence) {
-    this.#close();
-    this.#tell("too-many", sentence);
-    this.#retry = setTimeout(() => this.#open(), TOO_MANY_SECONDS * 1000);
-  }
-
-  #check() {
-    if (Date.now() - this.#lastByte > this.patience) this.#lost();
+    signIn(this.settings.loginUrl);
   }
 
   /** Something says that the world may have changed: look now instead of when the timer says so. */
@@ -168,6 +163,7 @@ class Listener {
     if (this.#request && !isFresh && !isSilent) return;
     this.#lastWake = now;
     if (isFresh) this.#attempt = 0;
+    this.#tell("catching-up");
     this.#open();
   }
 
@@ -201,10 +197,4 @@ class Listener {
   }
 }
 
-function here() {
-  return location.pathname + location.search;
-}
-
-export function listen(root) {
-  if ("live" in root.dataset) new Listener(root).start();
-}
+export const listen = (root) => "live" in root.dataset && new Listener(root).start();

@@ -36,9 +36,7 @@ def ada_world() -> World:
         agents=[
             Agent("6850c0ffee00000000000b01", "acme", "Invoice Helper", category="Finance"),
             Agent("6850c0ffee00000000000b02", "acme", "Mute", flows=[]),
-            Agent(
-                "6850c0ffee00000000000b03", "acme", "Importer", flows=["Invoice Importer", "Nightly Report"]
-            ),
+            Agent("6850c0ffee00000000000b03", "acme", "Importer", flows=["Invoice Importer", "Nightly Report"]),
         ],
         activations=[
             Activation("6861c0ffee00000000000a01", "acme", "Invoice Helper", "Invoice Helper - Nordic"),

@@ -34,9 +34,7 @@ async def test_activations_have_the_contracts_keys(client: httpx.AsyncClient) ->
 async def test_it_tells_an_unknown_activation_from_another_tenants(client: httpx.AsyncClient) -> None:
     errors = ENDPOINTS["agentActivations.get"]["errors"]
     assert_answers(await client.get(f"{BASE}/agentActivations/6861c0ffee00000000000aff"), errors["unknown"])
-    assert_answers(
-        await client.get(f"{BASE}/agentActivations/6861c0ffee00000000000a05"), errors["otherTenant"]
-    )
+    assert_answers(await client.get(f"{BASE}/agentActivations/6861c0ffee00000000000a05"), errors["otherTenant"])
 
 
 async def test_an_agents_detail_has_the_contracts_keys(client: httpx.AsyncClient) -> None:
@@ -46,9 +44,7 @@ async def test_an_agents_detail_has_the_contracts_keys(client: httpx.AsyncClient
     assert list(detail["definitions"][0]) == list(example["definitions"][0])
     assert detail["definitions"][0]["workflowType"] == "Invoice Helper:Supervisor Workflow"
     listed = (await client.get(f"{BASE}/agentDeployments", params={"pageSize": 2})).json()
-    assert shape(listed["pagination"]) == shape(
-        ENDPOINTS["agentDeployments.list"]["response"]["body"]["pagination"]
-    )
+    assert shape(listed["pagination"]) == shape(ENDPOINTS["agentDeployments.list"]["response"]["body"]["pagination"])
     assert (len(listed["agents"]), listed["pagination"]["hasNext"]) == (2, True)
     unknown = await client.get(f"{BASE}/agentDeployments/Nobody")
     assert_answers(unknown, ENDPOINTS["agentDeployments.get"]["errors"]["unknown"])
@@ -82,9 +78,7 @@ async def test_a_participant_has_tenants_and_roles(client: httpx.AsyncClient, wo
     assert_answers(nothing, ENDPOINTS["participants.get"]["errors"]["onlyDisabledTenants"])
 
 
-@pytest.mark.parametrize(
-    ("email", "example"), [("locked%40acme.example", "lockedOut"), ("not-an-address", "badEmail")]
-)
+@pytest.mark.parametrize(("email", "example"), [("locked%40acme.example", "lockedOut"), ("not-an-address", "badEmail")])
 async def test_it_refuses_some_participants(client: httpx.AsyncClient, email: str, example: str) -> None:
     response = await client.get(f"/api/v1/admin/participants/{email}")
     assert_answers(response, ENDPOINTS["participants.get"]["errors"][example])

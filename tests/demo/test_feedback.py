@@ -65,9 +65,7 @@ async def test_a_rating_is_made_once_and_shown_everywhere(client: httpx.AsyncCli
     assert shape(stats) == shape(ENDPOINTS["feedback.stats"]["response"]["body"])
     assert stats["ratingCounts"][1] == {"rating": 2, "count": 1}
     example = ENDPOINTS["feedback.get"]["response"]["body"]
-    detail = (
-        await client.get(f"{BASE}/feedback/{number}", params={"contextBefore": 2, "contextAfter": 1})
-    ).json()
+    detail = (await client.get(f"{BASE}/feedback/{number}", params={"contextBefore": 2, "contextAfter": 1})).json()
     assert [one["id"] for one in detail["messages"]] == [one["id"] for one in example["messages"]]
     assert detail["ratedMessageId"] == example["ratedMessageId"]
 

@@ -26,9 +26,7 @@ async def topics(client: httpx.AsyncClient, **query: Any) -> dict[str, Any]:
 
 
 async def history(client: httpx.AsyncClient, **query: Any) -> list[dict[str, Any]]:
-    answer: list[dict[str, Any]] = (
-        await client.get(f"{BASE}/messaging/history", params={**ADA, **query})
-    ).json()
+    answer: list[dict[str, Any]] = (await client.get(f"{BASE}/messaging/history", params={**ADA, **query})).json()
     return answer
 
 
@@ -81,9 +79,7 @@ async def test_ids_grow(client: httpx.AsyncClient) -> None:
 @pytest.mark.parametrize(
     ("kind", "stored"), [("chat", "Chat"), ("REASONING", "Reasoning"), (1, "Data"), ("4", "Webhook")]
 )
-async def test_it_takes_types_by_name_and_number(
-    client: httpx.AsyncClient, kind: object, stored: str
-) -> None:
+async def test_it_takes_types_by_name_and_number(client: httpx.AsyncClient, kind: object, stored: str) -> None:
     await send(client, type=kind)
     assert [one["messageType"] for one in await history(client)] == [stored]
 
@@ -173,9 +169,7 @@ async def test_data_comes_back_as_the_contract_says(client: httpx.AsyncClient, p
     assert [one["data"] for one in await history(client)] == [pair["history"]]
 
 
-async def test_an_absent_authorization_hands_our_key_to_the_agent(
-    client: httpx.AsyncClient, app: XiansApp
-) -> None:
+async def test_an_absent_authorization_hands_our_key_to_the_agent(client: httpx.AsyncClient, app: XiansApp) -> None:
     await send(client)
     await send(client, authorization="")
     await send(client, authorization="a person's token")

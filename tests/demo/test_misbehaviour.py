@@ -21,9 +21,7 @@ async def ask(standin: StandIn, route: str = "history", **options: Any) -> httpx
     headers = {"Authorization": f"Bearer {API_KEY}"}
     async with httpx.AsyncClient(base_url=standin.url, headers=headers, timeout=5) as client:
         if route == "send":
-            return await client.post(
-                f"{MESSAGING}/send", json={**NAMES, "text": "Hello", "authorization": ""}
-            )
+            return await client.post(f"{MESSAGING}/send", json={**NAMES, "text": "Hello", "authorization": ""})
         return await client.get(f"{MESSAGING}/{route}", params={**NAMES, **options})
 
 
@@ -56,9 +54,7 @@ async def test_it_repeats_and_edits(standin: StandIn) -> None:
     async with await open_stream(standin) as wire:
         stored = await say(standin, "one")
         await control(standin, "again", id=stored["id"])
-        await control(
-            standin, "again", id=stored["id"], changes={"scope": "other", "participantId": "eve@x.y"}
-        )
+        await control(standin, "again", id=stored["id"], changes={"scope": "other", "participantId": "eve@x.y"})
         await control(standin, "again", id=stored["id"], pascal_case=True)
         await control(standin, "edit", id=stored["id"], text="two")
         seen = [(await wire.event())[1] for _ in range(5)]
@@ -114,9 +110,7 @@ async def test_it_says_connected_and_closes(standin: StandIn) -> None:
 
 
 async def test_it_refuses_a_route_some_times(standin: StandIn) -> None:
-    await control(
-        standin, "refuse", route="topics", status=503, headers={"Retry-After": "7"}, count=1, skip=1
-    )
+    await control(standin, "refuse", route="topics", status=503, headers={"Retry-After": "7"}, count=1, skip=1)
     answers = [await ask(standin, "topics") for _ in range(3)]
     assert [one.status_code for one in answers] == [200, 503, 200]
     assert answers[1].headers["retry-after"] == "7"
@@ -280,8 +274,6 @@ async def test_a_burst_is_stored_and_streamed(standin: StandIn) -> None:
         ("message", {**DESK, "created_at": "yesterday"}),
     ],
 )
-async def test_it_refuses_senseless_control_calls(
-    standin: StandIn, action: str, arguments: dict[str, Any]
-) -> None:
+async def test_it_refuses_senseless_control_calls(standin: StandIn, action: str, arguments: dict[str, Any]) -> None:
     with pytest.raises(ChildError, match=f"{action}: 40[04]"):
         await control(standin, action, **arguments)

@@ -40,9 +40,7 @@ def assert_answers(response: httpx.Response, example: dict[str, Any]) -> None:
         (f"Bearer {WEAK_KEY}", "keyOwnerNotAdmin"),
     ],
 )
-async def test_it_names_what_is_wrong_with_a_key(
-    app: XiansApp, authorization: str | None, example: str
-) -> None:
+async def test_it_names_what_is_wrong_with_a_key(app: XiansApp, authorization: str | None, example: str) -> None:
     headers = {"Authorization": authorization} if authorization else {}
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://xians") as anyone:
         response = await anyone.get(f"{BASE}/messaging/topics", headers=headers)
@@ -79,9 +77,7 @@ async def test_it_guards_the_tenant(client: httpx.AsyncClient, key: str, path: s
         "/",
     ],
 )
-async def test_it_knows_no_other_route_and_asks_for_no_key_there(
-    client: httpx.AsyncClient, path: str
-) -> None:
+async def test_it_knows_no_other_route_and_asks_for_no_key_there(client: httpx.AsyncClient, path: str) -> None:
     for method in ("GET", "POST"):
         response = await client.request(method, path, headers={"Authorization": ""})
         assert_answers(response, COMMON["noSuchRoute"])
@@ -181,9 +177,7 @@ async def test_it_reads_the_body_strictly(
 @pytest.mark.parametrize("name", SEND)
 async def test_it_wants_every_required_key(client: httpx.AsyncClient, name: str) -> None:
     body = {key: value for key, value in SEND.items() if key != name}
-    assert_answers(
-        await client.post(f"{BASE}/messaging/send", json=body), COMMON["invalidJson_nonDevelopment"]
-    )
+    assert_answers(await client.post(f"{BASE}/messaging/send", json=body), COMMON["invalidJson_nonDevelopment"])
 
 
 async def test_it_refuses_other_content_types_and_broken_json(client: httpx.AsyncClient) -> None:

@@ -22,9 +22,7 @@ class Wire:
     @classmethod
     async def get(cls, port: int, target: str) -> Self:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(
-            f"GET {target} HTTP/1.1\r\nHost: xians\r\nAuthorization: Bearer {API_KEY}\r\n\r\n".encode()
-        )
+        writer.write(f"GET {target} HTTP/1.1\r\nHost: xians\r\nAuthorization: Bearer {API_KEY}\r\n\r\n".encode())
         return cls(reader, writer)
 
     @classmethod

@@ -249,9 +249,7 @@ async def test_a_target_that_refuses_is_a_reset(fault_proxy: FaultProxies, conne
         lambda proxy: proxy.bandwidth(1),
     ],
 )
-async def test_it_closes_in_any_state(
-    proxy: FaultProxy, connect: Connect, ill: Callable[[FaultProxy], None]
-) -> None:
+async def test_it_closes_in_any_state(proxy: FaultProxy, connect: Connect, ill: Callable[[FaultProxy], None]) -> None:
     streams = await connect(proxy)
     await _ask(streams, b"x")
     ill(proxy)

@@ -1,71 +1,125 @@
-"""A whole site for a test: the stand-in Xians server, the provider, and the application in its own process."""
+"""A whole site for a test: the stand-in Xians server, the provider, and the application in its own process.
+
+`site` shares its processes with the other tests of this worker and has an activation to itself; a test that stops,
+starts or configures a process takes `own_site`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from demo.world import API_KEY
+from demo.world import API_KEY, INVOICES
 from tests.messaging.people import Person, sign_in
 from tests.services.app import AppServer, AppServers
+from tests.services.ports import free_port
 from tests.services.standins import Json, Oidc, Xians, XiansServers
 
 type SignIn = Callable[..., Awaitable[Person]]
 
-NORDIC = {"tenant": "acme", "agent": "Invoice Helper", "activation": "Nordic desk"}
+_numbers = itertools.count(1)
 
 
 class Site:
-    """The application (`app`) and the upstream it talks to (`xians`)."""
+    """The application (`app`), the upstream it talks to (`xians`), and the activation that this test talks with."""
 
-    def __init__(self, app: AppServer, xians: Xians, start: AppServers, env: dict[str, str]) -> None:
+    def __init__(self, app: AppServer, xians: Xians, start: AppServers) -> None:
         self.app = app
         self.xians = xians
         self._start = start
-        self._env = env
+        self.activation = f"Desk {next(_numbers)}"
+        xians.control("activation", tenant="acme", agent=INVOICES, name=self.activation, active=True)
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The activation as API clients name it."""
+        return {"agentName": INVOICES, "activationName": self.activation}
+
+    @property
+    def thread(self) -> dict[str, str]:
+        """Alice's thread as the stand-in's controls name it."""
+        return {
+            "tenant": "acme",
+            "agent": INVOICES,
+            "activation": self.activation,
+            "participant": "alice@acme.example",
+        }
 
     def answer(self, text: str, topic: str | None = None, *, at_once: bool = False, **more: Any) -> Json:
-        """The agent of the Nordic desk writes to Alice (or `participant`), once upstream hears for every open stream.
+        """The agent writes to Alice (or `participant`), once upstream hears for every open stream.
 
         `at_once`: even if it is still deaf, just after `connected`.
         """
         if not at_once:
             self.xians.wait_streams(count=self.xians.streams()["open"])
-        participant = more.pop("participant", "alice@acme.example")
-        return self.xians.message(participant=participant, text=text, topic=topic, **{**NORDIC, **more})
+        return self.xians.message(**{**self.thread, "text": text, "topic": topic, **more})
 
-    def second_process(self, **env: str) -> AppServer:
-        return self._start(env={**self._env, "DATABASE_URL": self.app.database_url, **env})
+    def another_process(self, **env: str) -> AppServer:
+        """One more of the same site, on the same database, with these settings."""
+        return self._start(env={**self.app.env, **env})
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def site_env(oidc: Oidc) -> dict[str, str]:
-    """What the application is told; a test module may override it."""
-    return {**oidc.env, "XIANS_API_KEY": API_KEY, "XIANS_HEARTBEAT_SECONDS": "2"}
+    """What the application is told."""
+    return {
+        **oidc.env,
+        "XIANS_API_KEY": API_KEY,
+        "XIANS_HEARTBEAT_SECONDS": "2",
+        "XIANS_TENANTS_CACHE_SECONDS": "2",
+        "XIANS_FEED_GRACE_SECONDS": "1",
+        "STREAM_MAX_PER_PARTICIPANT": "400",
+    }
+
+
+@pytest.fixture(scope="session")
+def shared(
+    tmp_path_factory: pytest.TempPathFactory, site_env: dict[str, str], fresh_database: Callable[[], str]
+) -> Iterator[tuple[AppServer, Xians]]:
+    """The processes that the tests of a worker share."""
+    folder = tmp_path_factory.mktemp("site")
+    upstream = Xians(world="demo", log=folder / "xians.log", state=None, options=("--no-agents",))
+    env = {**site_env, "XIANS_SERVER_URL": upstream.url, "DATABASE_URL": fresh_database()}
+    app = AppServer(
+        "uvicorn",
+        application="config.asgi:application",
+        port=free_port(),
+        env=env,
+        log=folder / "app.log",
+        ready_path="/healthz",
+    )
+    yield app, upstream
+    app.kill()
+    upstream.kill()
 
 
 @pytest.fixture
-def upstream(xians: XiansServers) -> Xians:
-    """A stand-in with the demo's agents, none of which talks by itself."""
-    return xians("demo", "--no-agents", keeps_state=True)
+def site(shared: tuple[AppServer, Xians], app_server: AppServers) -> Iterator[Site]:
+    app, upstream = shared
+    yield Site(app, upstream, app_server)
+    upstream.control("reset")
 
 
 @pytest.fixture
-def site(app_server: AppServers, upstream: Xians, site_env: dict[str, str]) -> Site:
-    env = {**site_env, "XIANS_SERVER_URL": upstream.url}
-    return Site(app_server(env=env), upstream, app_server, env)
+def own_site(app_server: AppServers, xians: XiansServers, site_env: dict[str, str]) -> Site:
+    """Processes that nobody else uses; upstream keeps its messages over a restart."""
+    upstream = xians("demo", "--no-agents", keeps_state=True)
+    return Site(app_server(env={**site_env, "XIANS_SERVER_URL": upstream.url}), upstream, app_server)
 
 
 @pytest_asyncio.fixture
-async def signed_in(site: Site) -> AsyncIterator[SignIn]:
-    """Signs people in: `await signed_in("bob@acme.example")`."""
+async def signed_in(request: pytest.FixtureRequest) -> AsyncIterator[SignIn]:
+    """Signs people in: `await signed_in("bob@acme.example")`; `app` names another process than the site's."""
     people: list[Person] = []
+    name = "own_site" if "own_site" in request.fixturenames else "site"
+    here: Site = request.getfixturevalue(name)
 
-    async def start(email: str, *, base_url: str = "") -> Person:
-        people.append(await sign_in(base_url or site.app.url, email))
+    async def start(email: str, *, app: AppServer | None = None) -> Person:
+        people.append(await sign_in((app or here.app).url, email, here.names))
         return people[-1]
 
     yield start

@@ -13,7 +13,6 @@ import httpx
 
 from messaging.sse import Decoder, Event
 
-INVOICES = {"agentName": "Invoice Helper", "activationName": "Nordic desk"}
 PATIENCE = 10.0
 
 
@@ -70,22 +69,23 @@ class Listener:
 class Person:
     """Somebody who is signed in."""
 
-    def __init__(self, client: httpx.AsyncClient, email: str, tenant: str = "acme") -> None:
+    def __init__(self, client: httpx.AsyncClient, email: str, names: dict[str, str], tenant: str = "acme") -> None:
         self.client = client
         self.email = email
+        self.names = names
         self.tenant = tenant
 
     def path(self, call: str) -> str:
         return f"/api/tenants/{self.tenant}/messaging/{call}"
 
     async def get(self, call: str, **query: Any) -> httpx.Response:
-        return await self.client.get(self.path(call), params={**INVOICES, **query})
+        return await self.client.get(self.path(call), params={**self.names, **query})
 
     async def post(self, call: str, **body: Any) -> httpx.Response:
-        return await self.client.post(self.path(call), json={**INVOICES, **body}, headers=self.csrf())
+        return await self.client.post(self.path(call), json={**self.names, **body}, headers=self.csrf())
 
     async def delete(self, call: str, **query: Any) -> httpx.Response:
-        return await self.client.delete(self.path(call), params={**INVOICES, **query}, headers=self.csrf())
+        return await self.client.delete(self.path(call), params={**self.names, **query}, headers=self.csrf())
 
     def csrf(self) -> dict[str, str]:
         return {"X-CSRFToken": self.client.cookies.get("csrftoken") or ""}
@@ -105,7 +105,7 @@ class Person:
     ) -> AsyncIterator[Listener]:
         """An open stream; `base_url` names another process of the same site."""
         headers = {"Last-Event-ID": last_event_id} if last_event_id else {}
-        url = base_url + self.path("listen") + "?" + urlencode({**INVOICES, **query})
+        url = base_url + self.path("listen") + "?" + urlencode({**self.names, **query})
         timeout = httpx.Timeout(60, pool=5)
         async with self.client.stream("GET", url, headers=headers, timeout=timeout) as response:
             if response.status_code != 200:
@@ -121,7 +121,7 @@ class Person:
                 await asyncio.gather(reading, return_exceptions=True)
 
 
-async def sign_in(base_url: str, email: str) -> Person:
+async def sign_in(base_url: str, email: str, names: dict[str, str]) -> Person:
     """Go through the provider's own form, as a browser does."""
     client = httpx.AsyncClient(base_url=base_url, timeout=30, limits=httpx.Limits(max_connections=None))
     at_provider = (await client.get("/oidc/authenticate/", params={"next": "/dashboard/"})).headers["location"]
@@ -131,4 +131,4 @@ async def sign_in(base_url: str, email: str) -> Person:
     assert answer.headers["location"] == "/dashboard/", answer.headers["location"]
     page = await client.get("/conversations/")
     assert page.status_code == 200, page.text[:500]
-    return Person(client, email)
+    return Person(client, email, names)

@@ -18,9 +18,7 @@ Server = Literal["uvicorn", "daphne", "granian"]
 _COMMANDS: dict[Server, Callable[[str, str], list[str]]] = {
     "uvicorn": lambda app, port: ["uvicorn", app, "--host", "127.0.0.1", "--port", port],
     "daphne": lambda app, port: ["daphne", app, "--bind", "127.0.0.1", "--port", port],
-    "granian": lambda app, port: [
-        *("granian", app, "--interface", "asgi", "--host", "127.0.0.1", "--port", port)
-    ],
+    "granian": lambda app, port: [*("granian", app, "--interface", "asgi", "--host", "127.0.0.1", "--port", port)],
 }
 
 

@@ -19,9 +19,7 @@ async def application(
     await send({"type": "http.response.body", "body": body})
 
 
-async def _lifespan(
-    receive: Callable[[], Awaitable[_Event]], send: Callable[[_Event], Awaitable[None]]
-) -> None:
+async def _lifespan(receive: Callable[[], Awaitable[_Event]], send: Callable[[_Event], Awaitable[None]]) -> None:
     while True:
         event = await receive()
         await send({"type": f"{event['type']}.complete"})

@@ -78,9 +78,7 @@ class Postgres:
     def connection_count(self, database: str) -> int:
         """How many connections the application holds to this database."""
         with self.connect("postgres") as connection:
-            row = connection.execute(
-                "SELECT count(*) FROM pg_stat_activity WHERE datname = %s", [database]
-            ).fetchone()
+            row = connection.execute("SELECT count(*) FROM pg_stat_activity WHERE datname = %s", [database]).fetchone()
         return int(row[0]) if row else 0
 
     def start(self) -> None:
@@ -144,9 +142,7 @@ def postgres() -> Iterator[Postgres]:
 
 
 @pytest.fixture(scope="session")
-def django_db_modify_db_settings(
-    django_db_modify_db_settings_parallel_suffix: None, postgres: Postgres
-) -> None:
+def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: None, postgres: Postgres) -> None:
     """pytest-django's hook: tests with the `django_db` mark find the database that settings name."""
 
 

@@ -79,7 +79,7 @@ class Xians(_StandIn):
         kept = () if state is None else ("--state", str(state))
         super().__init__("demo.xians", "--world", world, *kept, *options, log=log)
 
-    def control(self, name: str, **arguments: Any) -> Json:
+    def control(self, name: str, /, **arguments: Any) -> Json:
         """One control call; raises `ControlRefused`, or `TimeoutError` where the stand-in waited in vain."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
@@ -126,9 +126,7 @@ class Xians(_StandIn):
         within_seconds: float = 5.0,
     ) -> Json:
         """Wait until so many streams hear events; raises `TimeoutError`."""
-        return self.control(
-            "wait_streams", count=count, exactly=exactly, opened=opened, within_seconds=within_seconds
-        )
+        return self.control("wait_streams", count=count, exactly=exactly, opened=opened, within_seconds=within_seconds)
 
     def requests(self, *, route: str | None = None, after: int = 0) -> list[Json]:
         """What was asked: `number`, `route`, `method`, `path`, `query`, `headers`, `body`, `status`."""
@@ -144,9 +142,7 @@ class Xians(_StandIn):
         """Drop one rule, or all."""
         self.control("forgive", rule=rule)
 
-    def cut(
-        self, mode: Literal["eof", "truncate", "reset"] = "eof", *, after_bytes: int | None = None
-    ) -> int:
+    def cut(self, mode: Literal["eof", "truncate", "reset"] = "eof", *, after_bytes: int | None = None) -> int:
         """End every open stream; returns how many there were."""
         count: int = self.control("cut", mode=mode, after_bytes=after_bytes)["listeners"]
         return count
@@ -171,9 +167,7 @@ class Oidc(_StandIn):
 class XiansServers(Protocol):
     """How tests start stand-ins: `xians(world="demo")`."""
 
-    def __call__(
-        self, world: Literal["empty", "demo"] = "empty", *options: str, keeps_state: bool = False
-    ) -> Xians:
+    def __call__(self, world: Literal["empty", "demo"] = "empty", *options: str, keeps_state: bool = False) -> Xians:
         """Start one. `options` are further ones of `python -m demo.xians`; `keeps_state` lets messages
         survive `stop` and `start`."""
         ...

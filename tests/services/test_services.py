@@ -70,9 +70,7 @@ def test_redis_goes_and_comes_back_empty(redis: Redis) -> None:
         assert client.get("a") is None
 
 
-def test_services_can_be_reached_through_a_proxy(
-    postgres: Postgres, redis: Redis, fault_proxy: FaultProxies
-) -> None:
+def test_services_can_be_reached_through_a_proxy(postgres: Postgres, redis: Redis, fault_proxy: FaultProxies) -> None:
     proxy = fault_proxy(postgres.port)
     with psycopg.connect(postgres.url("postgres", port=proxy.port)) as connection:
         proxy.cut(reset=True)

@@ -1,5 +1,6 @@
 """`manage.py demo`: the whole world on one machine, with nothing to configure."""
 
+import contextlib
 import os
 import selectors
 import shutil
@@ -73,10 +74,8 @@ class Command(BaseCommand):
 
     def _obey(self, upstream: StandIn, app: "subprocess.Popen[bytes]") -> None:
         with selectors.DefaultSelector() as selector:
-            try:
+            with contextlib.suppress(ValueError, PermissionError):  # nothing to read from: run until told to stop
                 selector.register(sys.stdin, selectors.EVENT_READ)
-            except (ValueError, PermissionError):  # no terminal and nothing to read from: run until told to stop
-                pass
             while app.poll() is None:
                 if not selector.get_map():
                     time.sleep(0.5)

@@ -1,0 +1,53 @@
+"""Cursors: only what an inbox gave out is read back, exactly as it was."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from messaging.cursors import Sealer
+from messaging.wire import order_at, order_of
+
+SECRET = b"secret"
+MOMENT = datetime(2026, 7, 2, 9, 15, 4, 412_000, tzinfo=UTC)
+
+
+@given(st.datetimes(datetime(1971, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC)), st.text(min_size=1))
+def test_it_reads_what_it_wrote(moment: datetime, message_id: str) -> None:
+    order = order_of(moment, message_id)
+    cursor = Sealer(SECRET, "inbox").read(Sealer(SECRET, "inbox").write(order, 1_800_000_000_123))
+    assert cursor is not None
+    assert cursor.order == order
+    assert cursor.sent_at == datetime.fromtimestamp(1_800_000_000.123, UTC)
+
+
+def test_it_refuses_another_inbox_another_secret_and_every_changed_letter() -> None:
+    written = Sealer(SECRET, "inbox").write(order_of(MOMENT, "6a462c1bc0ffee0000000013"), 1)
+    assert len(written) <= 64
+    assert Sealer(SECRET, "other").read(written) is None
+    assert Sealer(b"other", "inbox").read(written) is None
+    for position in range(len(written)):
+        letter = "0" if written[position] != "0" else "1"
+        changed = written[:position] + letter + written[position + 1 :]
+        assert Sealer(SECRET, "inbox").read(changed) is None
+
+
+@pytest.mark.parametrize("text", ["", "x", "\x00", "1" * 1_000_000, "..", "00000000000000001-a.1.", "é" * 50])
+def test_it_refuses_what_is_not_a_cursor(text: str) -> None:
+    assert Sealer(SECRET, "inbox").read(text) is None
+
+
+def test_places_sort_by_time_then_id() -> None:
+    later = MOMENT + timedelta(microseconds=1)
+    places = [
+        order_at(MOMENT),
+        order_of(MOMENT, "6a462c1bc0ffee0000000013"),
+        order_of(MOMENT, "6a462c1bc0ffee0000000014"),
+        order_of(MOMENT, "an id that no cursor may carry as it is"),
+        order_at(later),
+        order_of(later, "0"),
+    ]
+    assert places == sorted(places)
