@@ -25,6 +25,8 @@ def encoder(address: ThreadAddress) -> Callable[[StreamItem], bytes]:
     def encode(item: StreamItem) -> bytes:
         if item.kind == "unread":
             return _unread(item)
+        if item.kind == "counts":
+            return _counts(item)
         if item.kind == "recovered":
             return _recovered(item)
         if item.message is None:
@@ -70,6 +72,17 @@ def _unread(item: StreamItem) -> bytes:
         "total": item.total,
     }
     return sse.encode("unread", json.dumps(counts))
+
+
+def _counts(item: StreamItem) -> bytes:
+    """All counts at once: what changed while the page had no stream."""
+    counts = {topic_names.key(topic): count for topic, count in item.counts.items()}
+    return sse.encode("counts", json.dumps({"counts": counts, "total": sum(item.counts.values())}))
+
+
+def changes(item: StreamItem) -> bytes:
+    """For an overview: that some count has changed, and nothing more."""
+    return sse.encode("unread", "{}") if item.kind == "unread" else b""
 
 
 def _recovered(item: StreamItem) -> bytes:

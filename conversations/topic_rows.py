@@ -22,6 +22,10 @@ class TopicRow:
     is_current: bool
     is_general: bool
 
+    @property
+    def is_single(self) -> bool:
+        return self.message_count == 1
+
 
 @dataclass(frozen=True, slots=True)
 class TopicList:

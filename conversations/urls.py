@@ -22,6 +22,7 @@ parts = [
 urlpatterns = [
     path("", start.home, name="home"),
     path("dashboard/", start.dashboard, name="dashboard"),
+    path("dashboard/stream/", live.overview, name="overview"),
     path("conversations/", start.picker, name="picker"),
     path("conversations/<name:agent_name>/<name:activation_name>/", include(parts)),
     path("tenant/", start.tenant, name="tenant"),

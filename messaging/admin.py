@@ -15,6 +15,9 @@ from messaging.models import Inbox, Receipt, Topic
 from messaging.runtime import current
 from messaging.unread import InboxRef
 
+admin.site.site_header = admin.site.site_title = "Conversations: administration"
+admin.site.index_title = "Unread state and accounts"
+
 _UNREAD = Q(receipts__isnull=False, receipts__read_at=None)
 
 

@@ -63,6 +63,7 @@ class Receipt(models.Model):
     read_at = models.DateTimeField(null=True)
 
     class Meta:
+        verbose_name = "unread message"
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["inbox", "message_id"], name="one_receipt_per_message")
         ]

@@ -11,7 +11,7 @@ import json
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from django.conf import settings
@@ -23,7 +23,7 @@ from messaging.feeds import Feed
 from messaging.hub import Subscriber
 from messaging.runtime import Runtime, current
 from messaging.sessions import Access
-from messaging.unread import InboxRef, Read
+from messaging.unread import CountsByTopic, InboxRef, Read
 from messaging.visits import visit
 from messaging.wire import StreamItem, ThreadAddress, order_at
 
@@ -46,8 +46,6 @@ def for_api(item: StreamItem) -> bytes:
     if item.kind == "unread":
         told = {"topic": item.topic or None, "unreadCount": item.unread_count, "total": item.total}
         return sse.encode("unread", json.dumps(told))
-    if item.kind == "resync":
-        return sse.encode("resync", json.dumps({"reason": item.reason}))
     return b""
 
 
@@ -77,7 +75,8 @@ async def open_stream(address: ThreadAddress, access: Access, wishes: Wishes) ->
         async with asyncio.timeout(_CONNECT_SECONDS):
             await feed.connected()
         start = await _start(runtime, feed, wishes)
-        runtime.ledger.remember(inbox, (await runtime.ledger.run(unread.counts, [inbox]))[inbox])
+        start.counts = (await runtime.ledger.run(unread.counts, [inbox]))[inbox]
+        runtime.ledger.remember(inbox, start.counts)
         if wishes.shows is not None:
             runtime.ledger.read(Read(inbox, wishes.shows))
     except TimeoutError as problem:
@@ -134,6 +133,7 @@ class Start:
     backlog: list[StreamItem]
     resync: str | None
     resumed: str
+    counts: CountsByTopic = field(default_factory=dict)
 
 
 async def _start(runtime: Runtime, feed: Feed, wishes: Wishes) -> Start:
@@ -209,7 +209,8 @@ class EventStream:
         self._backlog = start.backlog
         self._sent_already = {item.message.id for item in start.backlog if item.message is not None}
         self._unconfirmed: list[str] = []
-        self._greeting = self._connected(thread_id) + self._resync(start.resync)
+        self._greeting = self._connected(thread_id) + (_resync(start.resync) if start.resync else b"")
+        self._greeting += wishes.encode(StreamItem("counts", counts=start.counts))
         self._next_heartbeat = time.monotonic() + wishes.heartbeat_seconds
         self._is_over = False
 
@@ -255,6 +256,8 @@ class EventStream:
     def _write(self, item: StreamItem) -> bytes:
         if item.kind == "status":
             return _status(item) if self._wishes.wants_status else b""
+        if item.kind == "resync":
+            return _resync(item.reason)
         message = item.message
         if message is not None and message.is_answer and message.scope == self._wishes.shows:
             self._unconfirmed.append(message.id)
@@ -275,9 +278,6 @@ class EventStream:
         }
         return sse.encode("connected", json.dumps(told))
 
-    def _resync(self, reason: str | None) -> bytes:
-        return sse.encode("resync", json.dumps({"reason": reason})) if reason else b""
-
     def _heartbeat(self) -> bytes:
         self._next_heartbeat = time.monotonic() + self._wishes.heartbeat_seconds
         mine = len(self._runtime.hub.readers_of(self._subscriber.person))
@@ -287,6 +287,10 @@ class EventStream:
         if reason not in _GOODBYES:
             return b""
         return sse.encode("goodbye", json.dumps({"reason": reason, "retryInSeconds": _GOODBYES[reason]}))
+
+
+def _resync(reason: str) -> bytes:
+    return sse.encode("resync", json.dumps({"reason": reason}))
 
 
 def _status(item: StreamItem) -> bytes:

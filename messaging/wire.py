@@ -355,6 +355,7 @@ class StreamItem:
 
     `kind` is "message" (`message`, `event`, `cursor`, `json`; `is_edit`: its id was shown before), "sent" (the
     person's own `message`, from any tab or device), "unread" (`topic`, `unread_count`, `total`, `address`),
+    "counts" (at the start of a stream: unread by topic, those that have any),
     "recovered" (`count` messages came late after a break `since`..`until`), "status" (`state`, `attempt`,
     `retry_in_seconds`) or "resync" (`reason`).
     """
@@ -369,6 +370,7 @@ class StreamItem:
     topic: str = GENERAL
     unread_count: int = 0
     total: int = 0
+    counts: dict[str, int] = dc_field(default_factory=dict)
     count: int = 0
     since: datetime | None = None
     until: datetime | None = None

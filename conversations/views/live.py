@@ -8,7 +8,7 @@ from django.views.decorators.http import require_GET
 
 from conversations import fragments, places
 from conversations.views.conversation import HEARTBEAT_SECONDS
-from messaging import parameters, streams
+from messaging import parameters, sessions, streams
 from messaging.answers import refusal
 from messaging.errors import MessagingError
 
@@ -33,5 +33,16 @@ async def stream(request: HttpRequest, agent_name: str, activation_name: str) ->
             wants_status=True,
         )
         return await streams.open_stream(address, access, wishes)
+    except MessagingError as error:
+        return refusal(error)
+
+
+@require_GET
+async def overview(request: HttpRequest) -> HttpResponseBase:
+    """Word that a count has changed, in any inbox of this person."""
+    try:
+        access = await sessions.access(request)
+        wishes = streams.Wishes(None, HEARTBEAT_SECONDS, encode=fragments.changes)
+        return await streams.open_overview(access, wishes)
     except MessagingError as error:
         return refusal(error)

@@ -19,6 +19,18 @@ document.addEventListener("stream:unread", ({ detail }) => {
   summarise();
 });
 
+// What changed while there was no stream: counts that aren't named are zero.
+document.addEventListener("stream:counts", ({ detail }) => {
+  total = detail.total;
+  counts.clear();
+  for (const row of document.querySelectorAll(".topic")) counts.set(row.dataset.topic, 0);
+  for (const [key, count] of Object.entries(detail.counts)) {
+    counts.set(key, count);
+    if (!document.getElementById(`topic-${key}`)) emit("topics:outdated");
+  }
+  recount();
+});
+
 function draw(row, count) {
   const badge = row.querySelector("[data-badge]");
   badge.hidden = count === 0;

@@ -40,8 +40,8 @@ function shown() {
 document.addEventListener("stream:resync", async () => {
   const thread = document.getElementById("thread");
   if (!document.getElementById("messages")) return;
-  await window.htmx.ajax("GET", thread.dataset.pageUrl, { target: "#messages", select: "#messages", swap: "outerHTML" });
-  emit("thread:shown");
+  const swapped = window.htmx.ajax("GET", thread.dataset.pageUrl, { target: "#messages", select: "#messages", swap: "outerHTML" });
+  await swapped.then(() => emit("thread:shown"), () => {}); // without an answer what is shown stays shown
 });
 
 emit("thread:shown");

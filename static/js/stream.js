@@ -13,7 +13,7 @@
 // Only a heartbeat or a message sets the count of attempts back, so a server that accepts and drops is not tried for
 // ever. While the device is offline, attempts are not counted. Nothing is opened after `pagehide`; `pageshow` from the
 // back/forward cache opens again. What the stream says is told as `stream:message`, `stream:toast`, `stream:recovered`
-// {html}, `stream:unread` {…} and `stream:resync`.
+// {html}, `stream:unread` {…}, `stream:counts` {counts, total} and `stream:resync`.
 import { emit } from "./fragment.js";
 import { here, signIn } from "./signin.js";
 import { Parser } from "./sse.js";
@@ -94,7 +94,7 @@ class Listener {
   #take({ event, data }) {
     if ((event === "heartbeat" || event === "message") && !this.#isUpstreamAway) this.#attempt = 0;
     if (event === "message" || event === "toast" || event === "recovered") emit(`stream:${event}`, { html: data });
-    else if (event === "unread") emit("stream:unread", JSON.parse(data));
+    else if (event === "unread" || event === "counts") emit(`stream:${event}`, JSON.parse(data));
     else if (event === "resync") emit("stream:resync");
     else if (event === "connected") this.#tell("live");
     else if (event === "status") this.#upstream(JSON.parse(data));

@@ -31,7 +31,8 @@ function refresh() {
   }
   const url = new URL(root.dataset.topicsUrl, location.href);
   url.searchParams.set("topic", thread()?.dataset.topic || "");
-  window.htmx.ajax("GET", url.pathname + url.search, { target: "#topics", swap: "outerHTML" });
+  // A list that can't be fetched stays as it is: the connection chip says that the server is away.
+  window.htmx.ajax("GET", url.pathname + url.search, { target: "#topics", swap: "outerHTML" }).catch(() => {});
   timer = setTimeout(() => {
     timer = 0;
     if (isWaiting) refresh();
@@ -50,7 +51,10 @@ function promote({ detail: { item, isOpen, isNew } }) {
   if (isOpen && !isNew) return;
   time.dateTime = item.dataset.at;
   const number = row.querySelector("[data-messages]");
-  if (number) number.textContent = Number(number.textContent) + 1;
+  if (number) {
+    number.textContent = Number(number.textContent) + 1;
+    row.querySelector("[data-plural]").hidden = false;
+  }
   const general = row.closest("ul").firstElementChild;
   if (isFirstPage() && row.parentElement !== general) general.after(row.parentElement);
   emit("times:changed");

@@ -50,10 +50,13 @@ class Command(BaseCommand):
         if options["fresh"]:
             _forget()
         signal.signal(signal.SIGTERM, _interrupt)
+        port = options["port"]
         upstream = StandIn(world="demo", state=environment.FOLDER / "xians.jsonl")
+        # The same issuer in every run, as far as its port is free: accounts belong to it.
+        provider = Provider(port=0 if _is_taken(port + 1) else port + 1)
         try:
-            with upstream, Provider() as provider:
-                self._run(upstream, provider, options["port"])
+            with upstream, provider:
+                self._run(upstream, provider, port)
         except KeyboardInterrupt:
             self.stdout.write("\nGoodbye.")
 
