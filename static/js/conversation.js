@@ -15,7 +15,7 @@ import "./toasts.js";
 import "./topics.js";
 import "./typing.js";
 import { emit } from "./fragment.js";
-import { listen } from "./stream.js";
+import { listen } from "./tabs.js";
 
 document.addEventListener("htmx:afterSwap", ({ detail }) => {
   const swapped = detail.target?.id; // none when htmx goes back in the history
@@ -45,4 +45,4 @@ document.addEventListener("stream:resync", async () => {
 });
 
 emit("thread:shown");
-listen(document.getElementById("conversation"));
+listen(document.getElementById("conversation").dataset);

@@ -14,8 +14,7 @@
 // ever. While the device is offline, attempts are not counted. Nothing is opened after `pagehide`; `pageshow` from the
 // back/forward cache opens again. What the stream says is told as `stream:message`, `stream:toast`, `stream:recovered`
 // {html}, `stream:unread` {…}, `stream:counts` {counts, total} and `stream:resync`.
-import { emit } from "./fragment.js";
-import { here, signIn } from "./signin.js";
+import { leaveFor } from "./signin.js";
 import { Parser } from "./sse.js";
 
 const DELAYS = [1, 2, 4, 8, 16];
@@ -26,7 +25,7 @@ const WAKE_SECONDS = 2;
 const REFUSED = { 403: "no-access", 404: "stopped", 409: "stopped", 422: "stopped", 429: "too-many" };
 const OVER = new Set(["signed-out", "no-access", "stopped", "unavailable"]);
 
-class Listener {
+export class Listener {
   #attempt = 0;
   #code = "STREAM_LOST";
   #state = "";
@@ -38,10 +37,12 @@ class Listener {
   #isLeft = false;
   #isUpstreamAway = false;
 
-  constructor(root) {
-    this.settings = root.dataset;
-    this.cursor = root.dataset.cursor;
-    this.patience = Number(root.dataset.heartbeatSeconds) * PATIENCE * 1000;
+  /** `settings` are the page's data-*; `tell(name, detail)` hears every event; `cursor` is where to begin. */
+  constructor(settings, tell, cursor) {
+    this.settings = settings;
+    this.tell = tell;
+    this.cursor = cursor;
+    this.patience = Number(settings.heartbeatSeconds) * PATIENCE * 1000;
   }
 
   start() {
@@ -83,6 +84,7 @@ class Listener {
       const { done, value } = await reader.read();
       if (done) return;
       this.#lastByte = Date.now();
+      this.tell("stream:byte", {});
       for (const event of parser.feed(value)) {
         if (this.#request !== request) return;
         if (event.id) this.cursor = event.id;
@@ -93,9 +95,9 @@ class Listener {
 
   #take({ event, data }) {
     if ((event === "heartbeat" || event === "message") && !this.#isUpstreamAway) this.#attempt = 0;
-    if (event === "message" || event === "toast" || event === "recovered") emit(`stream:${event}`, { html: data });
-    else if (event === "unread" || event === "counts") emit(`stream:${event}`, JSON.parse(data));
-    else if (event === "resync") emit("stream:resync");
+    if (event === "message" || event === "toast" || event === "recovered") this.tell(`stream:${event}`, { html: data });
+    else if (event === "unread" || event === "counts") this.tell(`stream:${event}`, JSON.parse(data));
+    else if (event === "resync") this.tell("stream:resync", {});
     else if (event === "connected") this.#tell("live");
     else if (event === "status") this.#upstream(JSON.parse(data));
     else if (event === "goodbye") this.#dismissed(JSON.parse(data));
@@ -147,12 +149,12 @@ class Listener {
 
   #giveUp() {
     this.#end("unavailable");
-    location.assign(`${this.settings.unavailableUrl}?${new URLSearchParams({ returnUrl: here(), error: this.#code })}`);
+    leaveFor("unavailable", this.settings, this.#code);
   }
 
   #signIn() {
     this.#end("signed-out");
-    signIn(this.settings.loginUrl);
+    leaveFor("signed-out", this.settings);
   }
 
   /** Something says that the world may have changed: look now instead of when the timer says so. */
@@ -193,8 +195,6 @@ class Listener {
 
   #tell(state, sentence = "") {
     this.#state = state;
-    emit("stream:state", { state, attempt: Math.max(this.#attempt, 1), sentence });
+    this.tell("stream:state", { state, attempt: Math.max(this.#attempt, 1), sentence, code: this.#code });
   }
 }
-
-export const listen = (root) => "live" in root.dataset && new Listener(root).start();
