@@ -51,12 +51,23 @@ class Portal:
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
         elif scope["type"] == "http" and _is_stream(scope["path"]):
-            async with ThreadSensitiveContext(executor=next(self._threads)):
-                await self._django(scope, receive, _impatient(send))  # type: ignore[arg-type]
+            await self._stream(scope, receive, send)
         elif scope["type"] == "http":
             await self._django(scope, receive, send)  # type: ignore[arg-type]
         else:
             raise ValueError(f"this application speaks HTTP only, not {scope['type']}")
+
+    async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
+        from messaging import streams
+
+        mine: list[streams.EventStream] = []
+        streams.opened.set(mine)
+        try:
+            async with ThreadSensitiveContext(executor=next(self._threads)):
+                await self._django(scope, receive, _impatient(send))  # type: ignore[arg-type]
+        finally:
+            for stream in mine:
+                stream.close()
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         from messaging import runtime

@@ -84,9 +84,9 @@ class InboxAdmin(ReadOnlyAdmin):
             try:
                 found = async_to_sync(_resync)(unread.reference(inbox))
             except errors.MessagingError as problem:
-                self.message_user(request, f"{inbox}: {problem.sentence}", messages.ERROR)
+                self.message_user(request, f"{problem.sentence} ({inbox})", messages.ERROR)
             else:
-                self.message_user(request, f"{inbox}: {found} unread after comparing with upstream.")
+                self.message_user(request, f"{found} unread after comparing with upstream: {inbox}.")
 
 
 async def _clear(inboxes: list[InboxRef]) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from messaging.unread import TopicState
+from messaging.unread import TopicState, behind
 from messaging.upstream import UpstreamClient
 from messaging.wire import GENERAL, Message, ThreadAddress, TopicSummary, order_at
 
@@ -27,13 +27,17 @@ NOTHING_KNOWN = TopicState(floor="", count=0, last_at=None)
 
 @dataclass(slots=True)
 class Difference:
-    """`topics` as upstream lists them now; the `messages` behind what changed, oldest first; `floors`: topics with more
-    news than we fetch, and the order up to which they were not looked at."""
+    """What is new upstream.
+
+    `topics` as they are listed now; the `messages` behind what changed, oldest first; `floors`: topics with more news
+    than we fetch, and the order up to which they were not looked at; `gone`: topics that were listed before and hold
+    no message now, and the order up to which they were seen.
+    """
 
     topics: list[TopicSummary]
     messages: list[Message] = field(default_factory=list)
     floors: dict[str, str] = field(default_factory=dict)
-    gone: set[str] = field(default_factory=set)
+    gone: dict[str, str] = field(default_factory=dict)
 
 
 async def survey(client: UpstreamClient, address: ThreadAddress, *, bearer: str) -> list[TopicSummary]:
@@ -54,7 +58,13 @@ async def compare(
     """Fetch what `known` doesn't cover. Raises UpstreamError's subclasses; then nothing was learnt."""
     topics = await survey(client, address, bearer=bearer)
     difference = Difference(topics)
-    difference.gone = {scope for scope, state in known.items() if state.count} - {t.scope for t in topics}
+    listed = {topic.scope for topic in topics}
+    for scope, state in known.items():
+        # A list may lag or shift while it is paged: only an empty history says that a topic is gone.
+        if state.surveyed_at is not None and scope not in listed:
+            rest = await client.history(address, scope, page=1, page_size=1, bearer=bearer)
+            if rest.is_last and not rest.messages:
+                difference.gone[scope] = behind(state.surveyed_at)
     gate = asyncio.Semaphore(_AT_ONCE)
 
     async def fetch(topic: TopicSummary) -> None:
@@ -84,14 +94,14 @@ async def _news(
     page = 0
     while True:
         page += 1
-        rows = await client.history(
-            address, topic.scope, page=page, page_size=_HISTORY_PAGE, newest_first=True, bearer=bearer
-        )
-        for message in rows:
+        answer = await client.history(address, topic.scope, page=page, page_size=_HISTORY_PAGE, bearer=bearer)
+        for message in answer.messages:
             found.setdefault(message.id, message)
-        if len(rows) < _HISTORY_PAGE:
+        if answer.is_last:
             return list(found.values()), ""
-        oldest = min(rows, key=lambda message: message.order)
+        if not answer.messages:
+            continue
+        oldest = min(answer.messages, key=lambda message: message.order)
         if oldest.order <= state.floor or (state.last_at and oldest.created_at < state.last_at - _LATE):
             return list(found.values()), ""
         if len(found) >= _MAX_MESSAGES:
@@ -111,11 +121,11 @@ async def newest(
     page = 0
     while True:
         page += 1
-        rows = await client.history(address, topic, page=page, page_size=page_size, bearer=bearer)
-        for message in rows:
+        answer = await client.history(address, topic, page=page, page_size=page_size, bearer=bearer)
+        for message in answer.messages:
             if before is None or message.order < before:
                 found.setdefault(message.id, message)
-        if len(rows) < page_size or len(found) > limit:
+        if answer.is_last or len(found) > limit:
             break
     ordered = sorted(found.values(), key=lambda message: message.order)
     return ordered[-limit:], len(ordered) > limit
@@ -133,11 +143,11 @@ async def after(
         page = 0
         while True:
             page += 1
-            rows = await client.history(address, topic.scope, page=page, page_size=_HISTORY_PAGE, bearer=bearer)
-            for message in rows:
+            answer = await client.history(address, topic.scope, page=page, page_size=_HISTORY_PAGE, bearer=bearer)
+            for message in answer.messages:
                 if message.order > order:
                     found.setdefault(message.id, message)
-            if len(rows) < _HISTORY_PAGE or min(message.order for message in rows) <= order:
+            if answer.is_last or min((message.order for message in answer.messages), default="~") <= order:
                 break
             if len(found) >= limit:
                 complete = False
@@ -152,9 +162,9 @@ async def find(
     """The messages of a topic with these ids, as far as they are among its newest thousands."""
     found: dict[str, Message] = {}
     for page in range(1, _MAX_MESSAGES // _HISTORY_PAGE + 1):
-        rows = await client.history(address, topic, page=page, page_size=_HISTORY_PAGE, bearer=bearer)
-        found |= {message.id: message for message in rows if message.id in wanted}
-        if len(rows) < _HISTORY_PAGE or len(found) == len(wanted):
+        answer = await client.history(address, topic, page=page, page_size=_HISTORY_PAGE, bearer=bearer)
+        found |= {message.id: message for message in answer.messages if message.id in wanted}
+        if answer.is_last or len(found) == len(wanted):
             break
     return list(found.values())
 
@@ -163,6 +173,8 @@ async def sent_before(
     client: UpstreamClient, address: ThreadAddress, topic: str, request_id: str, *, bearer: str
 ) -> Message | None:
     """The person's message that carries a request id, if upstream has stored it (xians-api.md 10.34)."""
-    rows = await client.history(address, topic, page=1, page_size=_HISTORY_PAGE * 2, bearer=bearer)
-    mine = (message for message in rows if message.direction == "Incoming" and message.request_id == request_id)
+    answer = await client.history(address, topic, page=1, page_size=_HISTORY_PAGE * 2, bearer=bearer)
+    mine = (
+        message for message in answer.messages if message.direction == "Incoming" and message.request_id == request_id
+    )
     return next(mine, None)

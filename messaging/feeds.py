@@ -17,7 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from messaging import backoff, catchup, errors, metrics, sse, unread, wire
@@ -37,6 +37,10 @@ _BLIND_SECONDS = (0.0, 0.1, 1.0, 4.0)
 """When to compare after `connected`: upstream attaches its listener only after announcing it (U2)."""
 _COMPARE_SECONDS = 60
 _AFTER_SENDING = 3.0
+_SAME_LOOK = 0.05
+_SAME_MOMENT_MS = 1000
+_AT_ONCE = 64
+"""After so many messages the readers get their turn: a burst must not look like a slow reader."""
 _OWN_EVENTS = frozenset({"connected", "heartbeat", "unread", "resync", "goodbye", "status"})
 _LONGEST_EVENT_NAME = 64
 
@@ -70,7 +74,8 @@ class Feed:
         self._ring: deque[StreamItem] = deque()
         self._ring_bytes = 0
         self._forgotten = ""  # the newest place that the ring no longer holds
-        self._seen: dict[str, int] = {}
+        self._seen: dict[str, tuple[int, str]] = {}
+        self._seen_floor = ""  # up to here a message may have been handed out and its id forgotten
         self._expected: dict[str, TopicState] | None = None
         self._start = ""  # the order at which this feed began to listen
         self._head = ""  # the newest place that was handed out
@@ -80,7 +85,7 @@ class Feed:
         self._comparing = asyncio.Lock()
         self._due: deque[float] = deque()
         self._compare_soon = asyncio.Event()
-        self._late: asyncio.Queue[tuple[Message, str, str]] = asyncio.Queue(_RING_ITEMS)
+        self._late: deque[tuple[Message, str, str]] = deque(maxlen=_RING_ITEMS)
         self._grace: asyncio.TimerHandle | None = None
         self._compared_once = False
         self._tasks = [
@@ -113,10 +118,9 @@ class Feed:
             self._grace = None
         self._around.hub.attach(subscriber, self.address)
 
-    def detach(self, subscriber: Subscriber) -> None:
-        """Forget a reader; after the last one the feed stays for the grace period."""
-        self._around.hub.detach(subscriber, self.address)
-        if self.state != "ended" and self._grace is None and not self._around.hub.readers(self.address):
+    def rest_if_idle(self) -> None:
+        """After the last reader has gone the feed stays for the grace period."""
+        if self._grace is None and not self._around.hub.readers(self.address):
             self._grace = asyncio.get_running_loop().call_later(self._around.grace_seconds, self._leave)
 
     def _leave(self) -> None:
@@ -129,7 +133,12 @@ class Feed:
         for position in range(len(items) - 1, -1, -1):
             if items[position].cursor == text:
                 return items[position + 1 :]
-        if self.is_complete and cursor.order >= max(self._start, self._forgotten):
+        sent_ms = cursor.sent_at.timestamp() * 1000
+        is_late = any(  # handed out after the cursor was written, with a place before it
+            item.message is not None and item.message.order <= cursor.order and item.sent_ms > sent_ms + _SAME_MOMENT_MS
+            for item in items
+        )
+        if self.is_complete and cursor.order >= max(self._start, self._forgotten) and not is_late:
             return self.after(cursor.order)
         return None
 
@@ -146,6 +155,7 @@ class Feed:
             event=_event_name(event or message.kind),
             json=json or message.stream_json(),
             cursor=self.sealer.write(cursor_order or message.order, self._last_sent_ms),
+            sent_ms=self._last_sent_ms,
         )
 
     def start_cursor(self) -> str:
@@ -161,7 +171,10 @@ class Feed:
 
     def look_again(self, seconds: float = 0) -> None:
         """Compare with upstream in so many seconds at the latest."""
-        self._due.append(time.monotonic() + seconds)
+        due = time.monotonic() + seconds
+        if any(abs(due - other) < _SAME_LOOK for other in self._due):
+            return
+        self._due.append(due)
         self._compare_soon.set()
 
     def forget_topic(self, topic: str) -> None:
@@ -196,8 +209,10 @@ class Feed:
         try:
             async with self._around.client.listen(self.address, bearer=self.bearer) as reads:
                 async for events in reads:
-                    for event in events:
+                    for count, event in enumerate(events, start=1):
                         self._take(event)
+                        if count % _AT_ONCE == 0:
+                            await asyncio.sleep(0)
         except errors.UpstreamError as problem:
             metrics.upstream_connects.labels(type(problem).__name__).inc()
             return problem
@@ -239,8 +254,7 @@ class Feed:
         tenant_id = wire.field(told, "tenantId")
         if tenant_id is not None and tenant_id != self.address.tenant_id:
             metrics.messages_dropped.labels("isolation").inc()
-            log.error("upstream stream of inbox %s greets another tenant", self.inbox.pk)
-            return
+            raise errors.UpstreamMisbehaved("the stream greets another tenant")
         self.thread_id = str(wire.field(told, "threadId") or "")
         if not self._start:
             self._start = wire.order_at(wire.timestamp(wire.field(told, "timestamp")) or datetime.now(UTC))
@@ -297,16 +311,15 @@ class Feed:
         seen = self._seen.get(message.id)
         if seen is not None:
             metrics.messages_dropped.labels("duplicate").inc()
-            if seen not in (fingerprint, 0):
-                self._seen[message.id] = fingerprint
+            if seen[0] not in (fingerprint, 0):
+                self._seen[message.id] = (fingerprint, message.order)
                 self._edit(message, json, event)
             return
-        if message.order < self._start:
-            with suppress(asyncio.QueueFull):  # a full queue is looked at by the next comparison anyway
-                self._late.put_nowait((message, json, event))
+        if message.order <= max(self._start, self._seen_floor):
+            self._late.append((message, json, event))  # a full one forgets its oldest: the comparison finds it
             self.look_again()
             return
-        self._remember(message.id, fingerprint)
+        self._remember(message, fingerprint)
         metrics.messages_received.labels("stream").inc()
         self._expect(message)
         self._hand_out(message, json, event)
@@ -330,10 +343,11 @@ class Feed:
         item.cursor, item.is_edit = "", True
         self._around.hub.publish(self.address, item)
 
-    def _remember(self, message_id: str, fingerprint: int = 0) -> None:
-        self._seen[message_id] = fingerprint
+    def _remember(self, message: Message, fingerprint: int = 0) -> None:
+        self._seen[message.id] = (fingerprint, message.order)
         if len(self._seen) > _SEEN:
-            del self._seen[next(iter(self._seen))]
+            _, order = self._seen.pop(next(iter(self._seen)))
+            self._seen_floor = max(self._seen_floor, order)
 
     def _expect(self, message: Message) -> None:
         """Count a message that upstream's topic list will show, so that an even list needs no look at history."""
@@ -341,7 +355,7 @@ class Feed:
             return
         state = self._expected.get(message.scope, catchup.NOTHING_KNOWN)
         newest = message.created_at if state.last_at is None else max(state.last_at, message.created_at)
-        self._expected[message.scope] = TopicState(state.floor, state.count + 1, newest)
+        self._expected[message.scope] = replace(state, count=state.count + 1, last_at=newest)
 
     # -- comparing with upstream ------------------------------------------------------------------------------
 
@@ -365,52 +379,68 @@ class Feed:
         async with self._comparing:
             try:
                 await self._compare()
+            except errors.UpstreamRefused as problem:  # switched off, or our credential is no good: a person must act
+                self.end(problem)
             except (errors.UpstreamError, errors.LedgerUnavailable) as problem:
                 log.warning("inbox %s could not be compared: %s", self.inbox.pk, problem.detail)
                 self.look_again(5)
 
     async def _compare(self) -> None:
         ledger = self._around.ledger
+        if self.inbox in ledger.overflowed:  # what the ledger could not keep is found anew
+            ledger.overflowed.discard(self.inbox)
+            await ledger.run(unread.forget_survey, self.inbox)
+            self._expected = None
         if self._expected is None:
             self._expected = await ledger.run(unread.topic_states, self.inbox)
         known = dict(self._expected)
         difference = await catchup.compare(self._around.client, self.address, known, bearer=self.bearer)
-        late = [self._late.get_nowait() for _ in range(self._late.qsize())]
-        found = {m.id: m for m in (*difference.messages, *(message for message, _, _ in late))}
-        fresh = [m for m in sorted(found.values(), key=lambda m: m.order) if m.id not in self._seen]
-        old_answers = [m.id for m in fresh if m.is_answer and m.order <= self._start]
+        found = {m.id: m for m in (*difference.messages, *(message for message, _, _ in self._late))}
+        old_answers = [m.id for m in found.values() if m.is_answer and m.id not in self._seen and self._is_old(m)]
         familiar = await ledger.run(unread.known, self.inbox, old_answers) if old_answers else set()
-        for message, json, event in late:
-            self._hear_late(
-                message, json, event, is_old=message.id in familiar or message.order <= _floor(known, message.scope)
-            )
+        while self._late:
+            message, json, event = self._late.popleft()
+            self._hear_late(message, json, event, known, familiar)
         recovered = 0
-        for message in fresh:
-            if message.id in self._seen:  # it came by the stream while we were reading
-                continue
-            recovered += self._find(message, known, familiar)
+        for count, message in enumerate(sorted(found.values(), key=lambda m: m.order), start=1):
+            if message.id in self._seen:
+                self._around.ledger.record(self.inbox, message)
+            else:
+                recovered += self._find(message, known, familiar)
+            if count % _AT_ONCE == 0:
+                await asyncio.sleep(0)
         self._expected |= {
-            t.scope: TopicState(_floor(known, t.scope), t.message_count, t.last_message_at) for t in difference.topics
+            t.scope: TopicState(_floor(known, t.scope), t.message_count, t.last_message_at, t.last_message_at)
+            for t in difference.topics
         }
         await self._settle(difference)
         if self._away_since is not None:
             self._back(recovered)
         self._compared_once = True
 
-    def _hear_late(self, message: Message, json: str, event: str, *, is_old: bool) -> None:
-        """A message from the stream that claims to be older than the feed: an edit of an old one, or a slow clock."""
+    def _is_old(self, message: Message) -> bool:
+        """Whether our own memory can't tell if this message was handed out before: the ledger has to."""
+        return message.order <= max(self._start, self._seen_floor)
+
+    def _hear_late(
+        self, message: Message, json: str, event: str, known: dict[str, TopicState], familiar: set[str]
+    ) -> None:
+        """A message from the stream that claims to be old: an edit of an old one, or a slow clock somewhere."""
         if message.id in self._seen:
             return
-        self._remember(message.id, hash(json))
-        if message.is_answer and is_old:
+        self._remember(message, hash(json))
+        state = known.get(message.scope, catchup.NOTHING_KNOWN)
+        surveyed = unread.behind(state.surveyed_at)
+        is_known = message.id in familiar if message.is_answer else message.order <= surveyed
+        if is_known or message.order <= state.floor:
             self._edit(message, json, event)
         else:
             self._hand_out(message, json, event)
 
     def _find(self, message: Message, known: dict[str, TopicState], familiar: set[str]) -> int:
         """Place one message that history has and the stream did not bring; 1 if readers were shown an answer."""
-        self._remember(message.id)
-        is_news = message.order > self._start
+        self._remember(message)
+        is_news = not self._is_old(message)
         if message.is_answer and not is_news:
             is_new_to_ledger = message.id not in familiar and message.order > _floor(known, message.scope)
             is_news = self._compared_once and is_new_to_ledger
@@ -432,11 +462,10 @@ class Feed:
         if difference.floors:
             self._around.hub.publish(self.address, StreamItem("resync", reason="too-much-missed"))
         if difference.gone:
-            counts = await ledger.run(unread.drop_topics, self.inbox, difference.gone, floor=self._head)
-            ledger.announce(self.inbox, counts)
+            await ledger.run(unread.drop_topics, self.inbox, difference.gone)
             for scope in difference.gone:
-                if self._expected is not None:
-                    self._expected.pop(scope, None)
+                self.forget_topic(scope)
+        await ledger.look_again(self.inbox)  # another process may have told us in vain
 
     def _back(self, recovered: int) -> None:
         since, self._away_since = self._away_since, None
@@ -500,6 +529,13 @@ class Feeds:
 
     def all(self) -> list[Feed]:
         return list(self._feeds.values())
+
+    def leave(self, address: ThreadAddress, subscriber: Subscriber) -> None:
+        """Forget a reader, whichever feed it came to."""
+        self._around.hub.detach(subscriber, address)
+        feed = self._feeds.get(address)
+        if feed is not None:
+            feed.rest_if_idle()
 
     async def aclose(self) -> None:
         await asyncio.gather(*(feed.aclose() for feed in self.all()))

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 _MAX_ITEMS = 256
 _MAX_BYTES = 1 << 20
 _RETRY_SECONDS = (0.5, 1, 2, 5)
-_DROPS_QUEUE = ("lagging", "signed-out", "forbidden")
+DROPS_QUEUE = ("lagging", "signed-out", "forbidden")
 _EVERYBODY = "portal.everybody"
 AWAY = (OSError, TimeoutError, RedisError)
 """What the channel layer raises when it can't be reached."""
@@ -61,7 +61,7 @@ class Subscriber:
         """End the stream once its reader has taken what is queued; nothing more is taken after these reasons."""
         if self.closed_because is None:
             self.closed_because = reason
-            if reason in _DROPS_QUEUE:
+            if reason in DROPS_QUEUE:
                 self._items.clear()
             self._wake()
 
@@ -252,5 +252,9 @@ class Hub:
                 await asyncio.sleep(delay)
 
     async def _take(self, notice: Notice) -> None:
-        if notice.get("origin") != self._origin:
+        if notice.get("origin") == self._origin:
+            return
+        try:
             await self._on_notice(notice)
+        except (KeyError, TypeError, ValueError) as problem:  # of another version of us, or of a stranger
+            log.warning("a notice was not understood: %s", type(problem).__name__)

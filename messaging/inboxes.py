@@ -150,18 +150,18 @@ async def history(
     await visit(runtime, address, access)
     bearer = runtime.client.bearer(access.token)
 
-    async def fetch(number: int, size: int) -> list[Message]:
+    async def fetch(number: int, size: int) -> wire.HistoryPage:
         return await runtime.client.history(
             address, topic, page=number, page_size=size, newest_first=newest_first, bearer=bearer
         )
 
     if not chat_only:
-        return [message.raw for message in await fetch(page, page_size)]
+        return [message.raw for message in (await fetch(page, page_size)).messages]
     chats: dict[str, Message] = {}
     for number in range(1, _MOST_CHAT_PAGES + 1):
-        rows = await fetch(number, _CHAT_PAGE)
-        chats |= {message.id: message for message in rows if message.kind == "Chat"}
-        if len(rows) < _CHAT_PAGE or len(chats) >= page * page_size:
+        answer = await fetch(number, _CHAT_PAGE)
+        chats |= {message.id: message for message in answer.messages if message.kind == "Chat"}
+        if answer.is_last or len(chats) >= page * page_size:
             break
     return [message.raw for message in list(chats.values())[(page - 1) * page_size : page * page_size]]
 
@@ -205,23 +205,34 @@ async def read(address: ThreadAddress, topic: str, *, up_to: str | None, access:
     runtime = current()
     inbox = await visit(runtime, address, access)
     await runtime.ledger.flush()
-    place = await _place(runtime, inbox, up_to) if up_to else None
-    if up_to is None or place is None:
-        await refresh_if_possible(runtime, inbox, access, max_age=1)
-        place = await _place(runtime, inbox, up_to) if up_to else None
+    place = _heard(runtime, inbox, topic, up_to) if up_to else None
+    if up_to and place is None:
+        place = await runtime.ledger.run(store.order_of, inbox, topic, up_to)
+    if place is None:
+        await refresh_if_possible(runtime, inbox, access)
+        place = await _found(runtime, inbox, topic, up_to, access) if up_to else None
     if up_to is None or place is not None:
         runtime.ledger.read(Read(inbox, topic, up_to=place))
     counts = await runtime.ledger.counts(inbox)
     return Counts(topic, counts.get(topic, 0), sum(counts.values()))
 
 
-async def _place(runtime: Runtime, inbox: InboxRef, message_id: str) -> str | None:
+def _heard(runtime: Runtime, inbox: InboxRef, topic: str, message_id: str) -> str | None:
     feed = runtime.feeds.get(inbox.address)
-    if feed is not None:
-        for item in feed.after(""):
-            if item.message is not None and item.message.id == message_id:
-                return item.message.order
-    return await runtime.ledger.run(store.order_of, inbox, message_id)
+    items = feed.after("") if feed is not None else []
+    mine = (item.message for item in items if item.message is not None and item.message.id == message_id)
+    return next((message.order for message in mine if message.scope == topic), None)
+
+
+async def _found(runtime: Runtime, inbox: InboxRef, topic: str, message_id: str, access: Access) -> str | None:
+    """The place of a message that isn't an answer: the person's own, say, which is often the last on the screen."""
+    bearer = runtime.client.bearer(access.token)
+    try:
+        found = await catchup.find(runtime.client, inbox.address, topic, {message_id}, bearer=bearer)
+    except errors.UpstreamError as problem:
+        log.info("a message to read up to was not looked for: %s", problem.detail)
+        return None
+    return found[0].order if found else None
 
 
 # -- writing --------------------------------------------------------------------------------------------------
@@ -243,35 +254,65 @@ async def send(
     runtime = current()
     inbox = await visit(runtime, address, access)
     request_id = request_id or str(uuid.uuid4())
-    claim = await runtime.ledger.run(outbox.claim, inbox, request_id)
+    key = (inbox, request_id)
+    task = runtime.sending.get(key)
+    if task is None:
+        work = _send(runtime, inbox, access, Outgoing(text, topic, request_id, extras or {}))
+        task = runtime.sending[key] = asyncio.create_task(work)
+        task.add_done_callback(lambda _: runtime.sending.pop(key, None))
+    # A person who leaves doesn't take back what was sent; and a repeat waits for the first and hears the same.
+    return Sent(await asyncio.shield(task), request_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A message on its way to the agent."""
+
+    text: str | None
+    topic: str
+    request_id: str
+    extras: Mapping[str, Any]
+
+
+async def _send(runtime: Runtime, inbox: InboxRef, access: Access, outgoing: Outgoing) -> str:
+    claim = await runtime.ledger.run(outbox.claim, inbox, outgoing.request_id)
     if claim.thread_id:
-        return Sent(claim.thread_id, request_id)
+        return claim.thread_id
     if not claim.is_ours:
-        raise errors.UpstreamUnavailable("this request id is being sent by somebody else", retry_after=2)
-    bearer = runtime.client.bearer(access.token)
+        raise errors.UpstreamUnavailable("another process is sending this request id", retry_after=2)
     try:
-        if claim.may_have_arrived:
-            stored = await catchup.sent_before(runtime.client, address, topic, request_id, bearer=bearer)
-            if stored is not None:
-                thread_id = str(wire.field(stored.raw, "threadId") or "") or "unknown"
-                return await _sent(runtime, inbox, Sent(thread_id, request_id), topic, text)
-        thread_id = await runtime.client.send(
-            address,
-            text=text,
-            extras={**(extras or {}), "topic": topic or None, "requestId": request_id},
-            authorization=runtime.client.authorization(access.token),
-            bearer=bearer,
-        )
+        thread_id = await _deliver(runtime, inbox, access, outgoing, may_have_arrived=claim.may_have_arrived)
     except (errors.UpstreamRefused, errors.UpstreamUnconnected):
-        await runtime.ledger.run(outbox.refused, inbox, request_id)
+        await runtime.ledger.run(outbox.refused, inbox, outgoing.request_id)
         raise
     except BaseException:
-        await asyncio.shield(runtime.ledger.run(outbox.unsure, inbox, request_id))
+        await runtime.ledger.run(outbox.unsure, inbox, outgoing.request_id)
         raise
-    return await _sent(runtime, inbox, Sent(thread_id or "unknown", request_id), topic, text)
+    await _sent(runtime, inbox, Sent(thread_id, outgoing.request_id), outgoing.topic, outgoing.text)
+    return thread_id
 
 
-async def _sent(runtime: Runtime, inbox: InboxRef, sent: Sent, topic: str, text: str | None) -> Sent:
+async def _deliver(
+    runtime: Runtime, inbox: InboxRef, access: Access, outgoing: Outgoing, *, may_have_arrived: bool
+) -> str:
+    bearer = runtime.client.bearer(access.token)
+    if may_have_arrived:
+        stored = await catchup.sent_before(
+            runtime.client, inbox.address, outgoing.topic, outgoing.request_id, bearer=bearer
+        )
+        if stored is not None:
+            return str(wire.field(stored.raw, "threadId") or "") or "unknown"
+    thread_id = await runtime.client.send(
+        inbox.address,
+        text=outgoing.text,
+        extras={**outgoing.extras, "topic": outgoing.topic or None, "requestId": outgoing.request_id},
+        authorization=runtime.client.authorization(access.token),
+        bearer=bearer,
+    )
+    return thread_id or "unknown"
+
+
+async def _sent(runtime: Runtime, inbox: InboxRef, sent: Sent, topic: str, text: str | None) -> None:
     await runtime.ledger.run(outbox.arrived, inbox, sent.request_id, sent.thread_id)
     now = datetime.now(UTC)
     message = Message(
@@ -291,7 +332,6 @@ async def _sent(runtime: Runtime, inbox: InboxRef, sent: Sent, topic: str, text:
     if feed is not None:
         feed.sent(message)
     runtime.hub.tell(hub.person_key(inbox.address.participant_id), {"what": "sent", "inbox": inbox.told()})
-    return sent
 
 
 async def delete_topic(address: ThreadAddress, topic: str, *, access: Access) -> None:
@@ -299,11 +339,11 @@ async def delete_topic(address: ThreadAddress, topic: str, *, access: Access) ->
     runtime = current()
     inbox = await visit(runtime, address, access)
     bearer = runtime.client.bearer(access.token)
-    rows = await runtime.client.history(address, topic, page=1, page_size=1, bearer=bearer)
+    newest = await runtime.client.history(address, topic, page=1, page_size=1, bearer=bearer)
     await runtime.client.delete_messages(address, topic, bearer=bearer)
     await runtime.ledger.flush()
-    floor = max((message.order for message in rows), default="")
-    counts = await runtime.ledger.run(store.drop_topics, inbox, [topic], floor=floor)
+    floor = max((message.order for message in newest.messages), default="")
+    counts = await runtime.ledger.run(store.drop_topics, inbox, {topic: floor})
     runtime.ledger.announce(inbox, counts)
     runtime.hub.tell(hub.person_key(access.participant_id), {"what": "unread", "inbox": inbox.told()})
     feed = runtime.feeds.get(address)

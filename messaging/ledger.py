@@ -141,7 +141,10 @@ class Ledger:
 
     async def look_again(self, inbox: InboxRef) -> None:
         """Another process has changed something: show the readers here what the database says now."""
-        by_topic = (await self.run(unread.counts, [inbox]))[inbox]
+        written = -1
+        while written != self._written:  # what we write meanwhile announces newer counts than these
+            written = self._written
+            by_topic = (await self.run(unread.counts, [inbox]))[inbox]
         self.announce(inbox, by_topic)
 
     def announce(self, inbox: InboxRef, by_topic: CountsByTopic) -> None:
@@ -161,8 +164,10 @@ class Ledger:
                 self._hub.publish_count(person, item)
 
     def remember(self, inbox: InboxRef, by_topic: CountsByTopic) -> None:
-        """What a new reader has just been told, so that the next change is seen as one."""
-        self._shown.setdefault(inbox, by_topic)
+        """What a new reader is being told, so that the next change is seen as one."""
+        if inbox in self._shown:
+            self.announce(inbox, by_topic)
+        self._shown[inbox] = by_topic
 
     async def aclose(self) -> None:
         """Write what is left, within a few seconds, and stop."""

@@ -57,16 +57,22 @@ def topic(values: Mapping[str, Any]) -> str:
 
 async def existing_topic(values: Mapping[str, Any], address: ThreadAddress) -> str:
     """As `topic`; a name that nobody could give to a new topic is fine if an agent has made one of that name."""
+    value = values.get("topic")
     try:
-        return topic(values)
+        usual = topic(values)
     except Invalid:
-        value = values.get("topic")
-        runtime = current()
-        if isinstance(value, str):
-            inbox = await runtime.ledger.run(unread.find, address)
-            if inbox is not None and value in await runtime.ledger.run(unread.topic_states, inbox):
-                return value
+        if isinstance(value, str) and await _is_known(value, address):
+            return value
         raise
+    if isinstance(value, str) and value != usual and await _is_known(value, address):
+        return value
+    return usual
+
+
+async def _is_known(name: str, address: ThreadAddress) -> bool:
+    runtime = current()
+    inbox = await runtime.ledger.run(unread.find, address)
+    return inbox is not None and name in await runtime.ledger.run(unread.topic_states, inbox)
 
 
 def _require_printable(field: str, value: str) -> None:

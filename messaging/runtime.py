@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from weakref import WeakKeyDictionary
 
@@ -20,7 +20,7 @@ from messaging.hub import Hub, Notice, Subscriber
 from messaging.ledger import Ledger
 from messaging.tenancy import Tenancy
 from messaging.unread import InboxRef
-from messaging.wire import ThreadAddress
+from messaging.wire import StreamItem, ThreadAddress
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,8 @@ class Runtime:
         self.refreshing: dict[ThreadAddress, asyncio.Task[None]] = {}
         self.sign_ins: dict[Subscriber, sessions.Access] = {}
         self.tenants_shown: dict[Subscriber, str] = {}
-        self._sentinel: asyncio.Task[None] | None = None
+        self._sentinels: list[asyncio.Task[None]] = []
+        self.sending: dict[tuple[InboxRef, str], asyncio.Task[str]] = {}
 
     # -- streams and their sign-ins ---------------------------------------------------------------------------
 
@@ -72,8 +73,13 @@ class Runtime:
         self.sign_ins[subscriber] = access
         self.tenants_shown[subscriber] = tenant_id
         self.hub.listen()
-        if self._sentinel is None:
-            self._sentinel = asyncio.create_task(self._watch_sign_ins(), name="sentinel")
+        if not self._sentinels or any(task.done() for task in self._sentinels):
+            for task in self._sentinels:
+                task.cancel()
+            self._sentinels = [
+                asyncio.create_task(self._every(_SESSION_CHECK_SECONDS, self._end_signed_out), name="sign-ins"),
+                asyncio.create_task(self._every(_TENANT_CHECK_SECONDS, self._end_forbidden), name="tenants"),
+            ]
 
     def dismiss(self, subscriber: Subscriber) -> None:
         self.sign_ins.pop(subscriber, None)
@@ -89,16 +95,12 @@ class Runtime:
             if access.session_key == session_key:
                 subscriber.close("signed-out")
 
-    async def _watch_sign_ins(self) -> None:
-        rounds = 0
+    async def _every(self, seconds: float, check: Callable[[], Awaitable[None]]) -> None:
         while True:
-            await asyncio.sleep(_SESSION_CHECK_SECONDS)
-            rounds += 1
+            await asyncio.sleep(seconds)
             try:
-                await self._end_signed_out()
-                if rounds % (_TENANT_CHECK_SECONDS // _SESSION_CHECK_SECONDS) == 0:
-                    await self._end_forbidden()
-            except (LedgerUnavailable, UpstreamError) as problem:
+                await check()
+            except LedgerUnavailable as problem:
                 log.warning("sign-ins could not be checked: %s", problem.detail)
 
     async def _end_signed_out(self) -> None:
@@ -113,10 +115,18 @@ class Runtime:
     async def _end_forbidden(self) -> None:
         for subscriber, access in list(self.sign_ins.items()):
             tenant_id = self.tenants_shown.get(subscriber)
-            if tenant_id and not await self.tenancy.is_member(
-                access.participant_id, tenant_id, access.token, max_age=_TENANT_CHECK_SECONDS
-            ):
-                subscriber.close("forbidden")
+            if not tenant_id:  # an overview; notices that were lost are made good by looking again
+                subscriber.put(StreamItem("unread"))
+                continue
+            try:
+                is_member = await self.tenancy.is_member(
+                    access.participant_id, tenant_id, access.token, max_age=_TENANT_CHECK_SECONDS
+                )
+            except UpstreamError as problem:
+                log.warning("a membership could not be checked: %s", problem.detail)
+            else:
+                if not is_member:
+                    subscriber.close("forbidden")
 
     # -- other processes --------------------------------------------------------------------------------------
 
@@ -162,9 +172,9 @@ class Runtime:
             log.error("not everything was written before the end: %s", problem.detail)
 
     async def aclose(self) -> None:
-        if self._sentinel is not None:
-            self._sentinel.cancel()
-            await asyncio.gather(self._sentinel, return_exceptions=True)
+        for task in self._sentinels:
+            task.cancel()
+        await asyncio.gather(*self._sentinels, return_exceptions=True)
         await self.feeds.aclose()
         await self.ledger.aclose()
         await self.hub.aclose()

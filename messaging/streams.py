@@ -11,6 +11,7 @@ import json
 import logging
 import time
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -29,12 +30,15 @@ from messaging.wire import StreamItem, ThreadAddress, order_at
 
 log = logging.getLogger(__name__)
 
-_CONNECT_SECONDS = 12
+_OPEN_SECONDS = 45
+opened: ContextVar[list[EventStream]] = ContextVar("opened")
+"""The streams opened in this request: whoever ends the request closes them, since Django does so only when it is asked
+for a body (a reader may go, or stall, before)."""
 _BACKLOG_ITEMS = 64
 _GOODBYES = {"shutdown": 1, "signed-out": 0, "forbidden": 0, "lagging": 0}
 """Why we end a stream on purpose, and after how many seconds its reader may come back."""
 _SAME_MOMENT = timedelta(seconds=1)
-_SURELY_SENT = timedelta(seconds=2)
+_SURELY_SENT = timedelta(milliseconds=500)
 
 type Encoder = Callable[[StreamItem], bytes]
 
@@ -68,29 +72,32 @@ async def open_stream(address: ThreadAddress, access: Access, wishes: Wishes) ->
     runtime = current()
     person = _admit(runtime, access)
     inbox = await visit(runtime, address, access)
+    _admit(runtime, access)  # once more: others came in, or we began to shut down, while we asked
     subscriber = Subscriber(person)
     feed = runtime.feeds.open(inbox, runtime.client.bearer(access.token))
     feed.attach(subscriber)
     try:
-        async with asyncio.timeout(_CONNECT_SECONDS):
+        async with asyncio.timeout(_OPEN_SECONDS):
             await feed.connected()
-        start = await _start(runtime, feed, wishes)
+            start = await _start(runtime, feed, wishes)
         start.counts = (await runtime.ledger.run(unread.counts, [inbox]))[inbox]
         runtime.ledger.remember(inbox, start.counts)
         if wishes.shows is not None:
+            if not feed.is_complete:  # opening a topic reads all of it, what came while nobody listened included (D4)
+                await feed.compare()
             runtime.ledger.read(Read(inbox, wishes.shows))
     except TimeoutError as problem:
-        feed.detach(subscriber)
+        runtime.feeds.leave(address, subscriber)
         raise errors.UpstreamTimeout("no stream in time") from problem
     except BaseException:
-        feed.detach(subscriber)
+        runtime.feeds.leave(address, subscriber)
         raise
     runtime.admit(subscriber, access, address.tenant_id)
     metrics.streams_opened.labels(start.resumed).inc()
 
     def leave() -> None:
         runtime.dismiss(subscriber)
-        feed.detach(subscriber)
+        runtime.feeds.leave(address, subscriber)
 
     return _response(EventStream(runtime, subscriber, inbox, wishes, start, leave, feed.thread_id))
 
@@ -213,6 +220,7 @@ class EventStream:
         self._greeting += wishes.encode(StreamItem("counts", counts=start.counts))
         self._next_heartbeat = time.monotonic() + wishes.heartbeat_seconds
         self._is_over = False
+        opened.get([]).append(self)
 
     def __aiter__(self) -> EventStream:
         return self
@@ -222,6 +230,8 @@ class EventStream:
         while not self._is_over:
             if time.monotonic() >= self._next_heartbeat:
                 return self._heartbeat()
+            if self._subscriber.closed_because in hub.DROPS_QUEUE:
+                self._backlog, self._greeting = [], b""
             chunk = self._take()
             if chunk:
                 return chunk

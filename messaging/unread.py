@@ -6,7 +6,7 @@ set of message ids, so repeating a call, in any process and any order, changes n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
@@ -61,11 +61,15 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class TopicState:
-    """What was known of a topic when upstream was last compared: its floor, its message count and newest time."""
+    """What upstream's topic list should show of a topic: its message count and newest time.
+
+    `surveyed_at` is the newest time that the list did show (None: it was never seen there); `floor` as in the model.
+    """
 
     floor: str
     count: int
     last_at: datetime | None
+    surveyed_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +110,7 @@ def open_inbox(address: ThreadAddress, topics: Sequence[TopicSummary], settled: 
                 inbox=inbox,
                 key=topic_key(topic.scope),
                 scope=topic.scope,
-                floor=settled.get(topic.scope) or _behind(topic.last_message_at),
+                floor=settled.get(topic.scope) or behind(topic.last_message_at),
                 upstream_count=topic.message_count,
                 upstream_last_at=topic.last_message_at,
             )
@@ -116,24 +120,34 @@ def open_inbox(address: ThreadAddress, topics: Sequence[TopicSummary], settled: 
     return InboxRef(inbox.pk, address)
 
 
-def _behind(moment: datetime | None) -> str:
+def behind(moment: datetime | None) -> str:
+    """The place after every message of that microsecond."""
     return order_at(moment) + _END_OF_MOMENT if moment else ""
 
 
 @transaction.atomic
 def apply(changes: Sequence[Record | Read]) -> dict[InboxRef, CountsByTopic]:
     """Carry out records and reads in order; the unread counts of every inbox they touch, by topic (zeros left out)."""
-    records = [change for change in changes if isinstance(change, Record)]
-    if records:
-        _insert(records)
-    for position, change in enumerate(changes):
-        if isinstance(change, Read):
-            later = {c.message.id for c in changes[position + 1 :] if isinstance(c, Record) and c.inbox == change.inbox}
-            _mark_read(change, spare=later)
+    records: list[Record] = []
+    named: list[Read] = []  # reads of named messages: what is recorded later makes no difference to them
+    for change in changes:
+        if isinstance(change, Record):
+            records.append(change)
+        elif change.message_ids is not None:
+            named.append(change)
+        else:
+            _insert(records)
+            records = []
+            _mark_read(change)
+    _insert(records)
+    for change in named:
+        _mark_read(change)
     return counts({change.inbox for change in changes})
 
 
 def _insert(records: Sequence[Record]) -> None:
+    if not records:
+        return
     topics = _topics({(record.inbox.pk, record.message.scope) for record in records})
     rows: dict[tuple[int, str], Receipt] = {}
     for record in records:
@@ -170,15 +184,11 @@ def _select_topics(keys: dict[tuple[int, str], str]) -> dict[tuple[int, str], To
     return {(row.inbox_id, row.key): row for row in rows}
 
 
-def _mark_read(change: Read, *, spare: set[str]) -> None:
+def _mark_read(change: Read) -> None:
     rows = Receipt.objects.filter(inbox_id=change.inbox.pk, topic__key=topic_key(change.topic), read_at=None)
     if change.message_ids is not None:
         rows = rows.filter(message_id__in=change.message_ids)
-    due = sorted(
-        pk
-        for pk, message_id, order in rows.values_list("pk", "message_id", "order")
-        if message_id not in spare and (change.up_to is None or order <= change.up_to)
-    )
+    due = sorted(pk for pk, order in rows.values_list("pk", "order") if change.up_to is None or order <= change.up_to)
     for start in range(0, len(due), _BATCH):
         Receipt.objects.filter(pk__in=due[start : start + _BATCH], read_at=None).update(read_at=datetime.now(UTC))
 
@@ -209,9 +219,10 @@ def totals(tenant_id: str, participant_id: str) -> dict[tuple[str, str], int]:
     return {(agent, activation): count for agent, activation, count in rows.annotate(count=unread)}
 
 
-def order_of(inbox: InboxRef, message_id: str) -> str | None:
-    """The place of an answer that is known to this inbox; None for any other id, whoever's it may be."""
-    return Receipt.objects.filter(inbox_id=inbox.pk, message_id=message_id).values_list("order", flat=True).first()
+def order_of(inbox: InboxRef, topic: str, message_id: str) -> str | None:
+    """The place of an answer that is known in this topic; None for any other id, whoever's it may be."""
+    rows = Receipt.objects.filter(inbox_id=inbox.pk, topic__key=topic_key(topic), message_id=message_id)
+    return rows.values_list("order", flat=True).first()
 
 
 def known(inbox: InboxRef, message_ids: Iterable[str]) -> set[str]:
@@ -223,7 +234,9 @@ def known(inbox: InboxRef, message_ids: Iterable[str]) -> set[str]:
 def topic_states(inbox: InboxRef) -> dict[str, TopicState]:
     """What was known of each topic when upstream was last compared."""
     rows = Topic.objects.filter(inbox_id=inbox.pk)
-    return {row.scope: TopicState(row.floor, row.upstream_count, row.upstream_last_at) for row in rows}
+    return {
+        row.scope: TopicState(row.floor, row.upstream_count, row.upstream_last_at, row.upstream_last_at) for row in rows
+    }
 
 
 def learnt_after(inbox: InboxRef, moment: datetime, *, up_to: str) -> set[tuple[str, str]]:
@@ -252,11 +265,16 @@ def settle(inbox: InboxRef, topics: Sequence[TopicSummary], floors: dict[str, st
 
 
 @transaction.atomic
-def drop_topics(inbox: InboxRef, topics: Iterable[str], *, floor: str = "") -> CountsByTopic:
-    """Topics that are gone upstream: their receipts go, and nothing up to `floor` is ever counted again."""
-    for key in sorted(topic_key(scope) for scope in topics):
-        for row in Topic.objects.filter(inbox_id=inbox.pk, key=key):
-            row.receipts.all().delete()
+def drop_topics(inbox: InboxRef, floors: Mapping[str, str]) -> CountsByTopic:
+    """Topics whose messages up to a floor are gone upstream: their receipts go, and are never made again.
+
+    What came after the floor stays as it is.
+    """
+    for scope, floor in sorted(floors.items()):
+        for row in Topic.objects.filter(inbox_id=inbox.pk, key=topic_key(scope)):
+            gone = [pk for pk, order in row.receipts.values_list("pk", "order") if order <= floor]
+            for start in range(0, len(gone), _BATCH):
+                Receipt.objects.filter(pk__in=gone[start : start + _BATCH]).delete()
             row.floor = max(row.floor, floor)
             row.upstream_count, row.upstream_last_at = 0, None
             row.save(update_fields=["floor", "upstream_count", "upstream_last_at"])

@@ -120,7 +120,7 @@ class UpstreamClient:
 
     async def history(
         self, address: ThreadAddress, topic: str, *, page: int, page_size: int, newest_first: bool = True, bearer: str
-    ) -> list[wire.Message]:
+    ) -> wire.HistoryPage:
         """One page of a topic's messages of every type; what can't be read is logged and left out (2.2)."""
         query = {
             **_conversation(address),
@@ -139,7 +139,7 @@ class UpstreamClient:
                 messages.append(wire.message(row))
             except errors.UpstreamMisbehaved as problem:
                 log.warning("history row left out: %s", problem)
-        return messages
+        return wire.HistoryPage(messages, is_last=len(rows) < page_size)
 
     async def send(
         self, address: ThreadAddress, *, text: str | None, extras: Mapping[str, Any], authorization: str, bearer: str
@@ -195,8 +195,8 @@ class UpstreamClient:
         params: Mapping[str, str] | None = None,
         json: Mapping[str, Any] | None = None,
     ) -> Any:
-        request = self._rest.build_request(method, path, params=params, json=json, headers=_authorized(bearer))
         with _translated():
+            request = self._rest.build_request(method, path, params=params, json=json, headers=_authorized(bearer))
             async with asyncio.timeout(self._settings.connect_timeout + self._settings.read_timeout):
                 response = await self._rest.send(request, stream=True)
                 try:

@@ -6,12 +6,13 @@ import json
 from datetime import datetime
 from typing import Any
 
+from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, HttpResponseBase
 from django.http.request import RawPostDataException
 
-from messaging import inboxes, parameters, sessions, streams
+from messaging import inboxes, parameters, sessions, streams, wire
 from messaging.answers import api, fresh
-from messaging.errors import Invalid
+from messaging.errors import Invalid, UpstreamMisbehaved
 from messaging.sessions import Access
 from messaging.wire import TopicSummary
 
@@ -160,8 +161,11 @@ def _json(request: HttpRequest) -> dict[str, Any]:
     try:
         if len(request.body) > _LONGEST_BODY:
             raise Invalid("body", f"must have at most {_LONGEST_BODY} bytes")
-        body = json.loads(request.body)
-    except (ValueError, RecursionError, RawPostDataException) as problem:
+        body = wire.load_json_exactly(request.body)
+        json.dumps(body, ensure_ascii=False).encode()  # half a character can't be sent on
+    except RequestDataTooBig as problem:
+        raise Invalid("body", f"must have at most {_LONGEST_BODY} bytes") from problem
+    except (UpstreamMisbehaved, UnicodeError, RawPostDataException) as problem:
         raise Invalid("body", "must be JSON") from problem
     if not isinstance(body, dict):
         raise Invalid("body", "must be a JSON object")

@@ -30,6 +30,9 @@ async def visit(runtime: Runtime, address: ThreadAddress, access: Access) -> Inb
         topics = await catchup.survey(runtime.client, address, bearer=bearer)
         settled = await _settled(runtime, address, topics, bearer)
         inbox = await runtime.ledger.run(unread.open_inbox, address, topics, settled)
+    feed = runtime.feeds.get(address)
+    if feed is not None:  # its own credential may have expired since somebody opened a stream
+        feed.bearer = runtime.client.bearer(access.token) or feed.bearer
     runtime.visited[address] = inbox
     if len(runtime.visited) > _REMEMBERED:
         del runtime.visited[next(iter(runtime.visited))]
@@ -42,8 +45,8 @@ async def _settled(runtime: Runtime, address: ThreadAddress, topics: list[TopicS
     dated.sort(key=lambda topic: str(topic.last_message_at), reverse=True)
     settled = {}
     for topic in dated[:_NEWEST_TOPICS]:
-        rows = await runtime.client.history(address, topic.scope, page=1, page_size=_NEWEST_MESSAGES, bearer=bearer)
-        old = [m.order for m in rows if topic.last_message_at and m.created_at <= topic.last_message_at]
+        page = await runtime.client.history(address, topic.scope, page=1, page_size=_NEWEST_MESSAGES, bearer=bearer)
+        old = [m.order for m in page.messages if topic.last_message_at and m.created_at <= topic.last_message_at]
         if old:
             settled[topic.scope] = max(old)
     return settled

@@ -40,6 +40,7 @@ STREAM_KEYS = (
 )
 """The keys of a message on the stream; history has more (xians-api.md 1.1.4)."""
 
+_USUAL_KEYS = frozenset(STREAM_KEYS) - {"workflowType"}  # absent on older servers
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -126,6 +127,14 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class HistoryPage:
+    """One page of a topic's history; `is_last`: upstream has no more behind it (rows we can't read count, too)."""
+
+    messages: list[Message]
+    is_last: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Tenant:
     tenant_id: str
     name: str
@@ -201,7 +210,7 @@ def message(raw: Any, *, event: str | None = None) -> Message:
     """
     if not isinstance(raw, dict):
         raise UpstreamMisbehaved(f"a message must be an object, not {type(raw).__name__}")
-    get = raw.get if "id" in raw else {_fold(key): value for key, value in raw.items()}.get
+    get = raw.get if raw.keys() >= _USUAL_KEYS else {_fold(key): value for key, value in raw.items()}.get
     identity = get("id")
     if not isinstance(identity, str) or not identity:
         raise UpstreamMisbehaved("a message without an id")
@@ -259,11 +268,12 @@ def timestamp(value: Any) -> datetime | None:
 
 def topic_page(raw: Any) -> TopicPage:
     """Read the answer of `/topics`, with either version's pagination keys (xians-api.md 2.1, W5)."""
-    if not isinstance(raw, dict) or not isinstance(raw.get("topics"), list):
+    rows = field(raw, "topics") if isinstance(raw, dict) else None
+    if not isinstance(rows, list):
         raise UpstreamMisbehaved("a topic list must be an object with `topics`")
-    topics = [_topic_summary(row) for row in raw["topics"] if isinstance(row, dict)]
-    paging = raw.get("pagination")
-    paging = paging if isinstance(paging, dict) else {}
+    topics = [_topic_summary(row) for row in rows if isinstance(row, dict)]
+    paging = field(raw, "pagination")
+    paging = {_fold(key): value for key, value in paging.items()} if isinstance(paging, dict) else {}
     size = _count(paging.get("pageSize")) or max(len(topics), 1)
     total = _count(paging.get("totalTopics", paging.get("total", len(topics))))
     return TopicPage(
@@ -290,7 +300,7 @@ def _count(value: Any) -> int:
 
 def tenants(raw: Any) -> list[Tenant]:
     """Read the tenants in `/participants/{email}` (xians-api.md 4.1)."""
-    rows = raw.get("tenants") if isinstance(raw, dict) else None
+    rows = field(raw, "tenants") if isinstance(raw, dict) else None
     found = []
     for row in _objects(rows):
         tenant_id = text_or_none(field(row, "tenantId"))
@@ -315,8 +325,8 @@ def activations(raw: Any) -> list[Activation]:
 
 def agent_detail(raw: Any) -> AgentDetail:
     """Read the parts of `/agentDeployments/{agentName}` that a page shows (xians-api.md 3.2)."""
-    agent = raw.get("agent") if isinstance(raw, dict) else None
-    agent = agent if isinstance(agent, dict) else {}
+    agent = field(raw, "agent") if isinstance(raw, dict) else None
+    agent = {_fold(key): value for key, value in agent.items()} if isinstance(agent, dict) else {}
     prompts = agent.get("samplePrompts")
     return AgentDetail(
         summary=text_or_none(agent.get("summary")) or "",
@@ -364,6 +374,7 @@ class StreamItem:
     message: Message | None = None
     event: str = ""
     cursor: str = ""
+    sent_ms: int = 0
     json: str = ""
     is_edit: bool = False
     address: ThreadAddress | None = None
