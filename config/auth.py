@@ -13,20 +13,24 @@ from typing import Any, ClassVar
 import jwt
 from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser
+from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import User
-from django.core.exceptions import SuspiciousOperation
 from django.db.models import QuerySet
 from mozilla_django_oidc.auth import OIDCAuthenticationBackend
 
-from config import provider, tokens
+from config import provider
 
 _LEEWAY_SECONDS = 60
+_MAX_EMAIL = 254
 
 type Claims = dict[str, Any]
 
 
-class SignInRefused(SuspiciousOperation):
-    """The provider vouches for somebody whom we can't let in; `reason` is a code for the login page."""
+class SignInRefused(Exception):
+    """The provider vouches for somebody whom we can't let in; `reason` is a code for the login page.
+
+    Not a SuspiciousOperation: the library catches those, and the reason would be lost.
+    """
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -51,11 +55,17 @@ class OIDCBackend(OIDCAuthenticationBackend):  # type: ignore[misc]  # the libra
         user: AbstractBaseUser | None = super().authenticate(request, **kwargs)
         return user
 
-    def _verify_jws(self, payload: str, key: Any) -> Claims:
-        header = jwt.get_unverified_header(payload)
-        if header.get("alg") != self.OIDC_RP_SIGN_ALGO:
-            raise SignInRefused("provider_error")
+    def retrieve_matching_jwk(self, token: str) -> Any:
+        """The provider's key for this token. Key sets and token headers may hold anything at all."""
         try:
+            return super().retrieve_matching_jwk(token)
+        except (jwt.PyJWTError, LookupError, TypeError) as problem:
+            raise SignInRefused("provider_error") from problem
+
+    def _verify_jws(self, payload: str, key: Any) -> Claims:
+        try:
+            if jwt.get_unverified_header(payload).get("alg") != self.OIDC_RP_SIGN_ALGO:
+                raise SignInRefused("provider_error")
             claims: Claims = jwt.decode(
                 payload,
                 key,
@@ -65,23 +75,31 @@ class OIDCBackend(OIDCAuthenticationBackend):  # type: ignore[misc]  # the libra
                 leeway=_LEEWAY_SECONDS,
                 options={"require": self.required_claims},
             )
-        except jwt.PyJWTError as problem:
+        except (jwt.PyJWTError, TypeError) as problem:
             raise SignInRefused("provider_error") from problem
+        if claims.get("azp", self.OIDC_RP_CLIENT_ID) != self.OIDC_RP_CLIENT_ID:
+            raise SignInRefused("provider_error")
         return claims
 
     def get_token(self, payload: dict[str, Any]) -> Claims:
-        self._answer = super().get_token(payload)
+        answer = super().get_token(payload)
+        if not isinstance(answer, dict) or not isinstance(answer.get("id_token"), str):
+            raise SignInRefused("provider_error")
+        self._answer = answer
         return self._answer
 
     def store_tokens(self, access_token: str, id_token: str) -> None:
-        tokens.store(self.request.session, self._answer)
+        """Not yet: who may come in is decided later, and the login starts another session (see CallbackView)."""
+        self.request.token_answer = self._answer
 
     def get_or_create_user(self, access_token: str, id_token: str, payload: Claims) -> AbstractBaseUser | None:
         """The account of the token's subject. What userinfo adds must be about the same subject."""
-        claims = self.get_userinfo(access_token, id_token, payload)
-        if claims.get("sub") != payload["sub"]:
+        told = self.get_userinfo(access_token, id_token, payload)
+        if not isinstance(told, dict) or told.get("sub") != payload["sub"]:
             raise SignInRefused("provider_error")
-        claims = {**payload, **claims, "iss": payload["iss"]}
+        if told.get("email", payload.get("email")) != payload.get("email"):
+            payload = {**payload, "email_verified": False}  # that was said of another address
+        claims = {**payload, **told, "iss": payload["iss"]}
         self.require_verified_email(claims)
         users = list(self.filter_users_by_claims(claims))
         return self.update_user(users[0], claims) if users else self.create_user(claims)
@@ -89,7 +107,7 @@ class OIDCBackend(OIDCAuthenticationBackend):  # type: ignore[misc]  # the libra
     def require_verified_email(self, claims: Claims) -> None:
         """The e-mail is the participant: one that nobody verified would open somebody else's conversations."""
         email = claims.get("email")
-        if not isinstance(email, str) or "@" not in email:
+        if not isinstance(email, str) or "@" not in email or len(email) > _MAX_EMAIL or not email.isprintable():
             raise SignInRefused("email_missing")
         if claims.get("email_verified") not in (True, "true"):
             raise SignInRefused("email_unverified")
@@ -103,8 +121,9 @@ class OIDCBackend(OIDCAuthenticationBackend):  # type: ignore[misc]  # the libra
         return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
     def create_user(self, claims: Claims) -> AbstractBaseUser:
-        user = User.objects.create_user(self.get_username(claims), email=claims["email"].strip().lower())
-        return self.update_user(user, claims)
+        found = {"email": claims["email"].strip().lower(), "password": make_password(None)}
+        user, _ = User.objects.get_or_create(username=self.get_username(claims), defaults=found)
+        return self.update_user(user, claims)  # two browsers may have been first at once
 
     def update_user(self, user: User, claims: Claims) -> User:
         """Take over a changed e-mail or name."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlencode
 from weakref import WeakValueDictionary
@@ -12,7 +13,8 @@ from weakref import WeakValueDictionary
 import requests
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.conf import settings
-from django.contrib.auth import logout
+from django.contrib.auth import SESSION_KEY, alogout
+from django.contrib.sessions.backends.base import UpdateError
 from django.core.cache import cache
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 
@@ -20,6 +22,7 @@ from config import provider, tokens
 from config.auth import client_credentials
 from messaging import errors
 from messaging.answers import refusal
+from messaging.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
@@ -52,21 +55,25 @@ class KeepSignedIn:
         key = request.session.session_key or ""
         lock = self._locks.setdefault(key, asyncio.Lock())
         async with lock:
-            await sync_to_async(self._renew_now)(request, f"renew:{key}")
+            is_signed_in = await sync_to_async(self._renew_now)(request, f"renew:{key}")
+        if not is_signed_in:
+            await alogout(request)
 
-    def _renew_now(self, request: HttpRequest, lock: str) -> None:
-        fresh = request.session.__class__(request.session.session_key)
-        if not tokens.is_due(fresh):  # another request has done it
-            request.session = fresh
-            return
-        if not cache.add(lock, 1, _LOCK_SECONDS):  # another process is at it; the old token still has a while
-            return
+    def _renew_now(self, request: HttpRequest, lock: str) -> bool:
+        """Whether the person is still signed in."""
+        if not _takes(lock):  # another process is at it; the old token still has a while
+            return True
         try:
-            self._ask(request, fresh)
+            fresh = request.session.__class__(request.session.session_key)
+            if tokens.is_due(fresh):
+                return self._ask(request, fresh)
+            is_signed_in = SESSION_KEY in fresh  # another request has renewed it, or has signed them out
+            request.session = fresh
+            return is_signed_in
         finally:
-            cache.delete(lock)
+            _drops(lock)
 
-    def _ask(self, request: HttpRequest, session: Any) -> None:
+    def _ask(self, request: HttpRequest, session: Any) -> bool:
         form = {
             "grant_type": "refresh_token",
             "refresh_token": tokens.refresh_token(session) or "",
@@ -78,16 +85,34 @@ class KeepSignedIn:
         except (requests.RequestException, ValueError, provider.ProviderUnavailable) as problem:
             log.warning("access token not renewed: %s", type(problem).__name__)
             told, answer = {}, None
-        if "access_token" in told:
+        if isinstance(told, dict) and "access_token" in told:
             tokens.store(session, told)
         elif answer is not None and answer.status_code in (400, 401):
             log.info("the provider refuses to renew an access token: signed out")
-            logout(request)
-            return
+            session.delete()  # while the lock is held: whoever waits for it must not ask again
+            return False
         else:
             tokens.note_failure(session)
-        session.save()
+        try:
+            session.save()
+        except UpdateError:  # they signed out in another tab meanwhile
+            return False
         request.session = session
+        return True
+
+
+def _takes(lock: str) -> bool:
+    """Not while the cache is away: a refresh token that two processes use at once may be revoked."""
+    try:
+        return cache.add(lock, 1, _LOCK_SECONDS)
+    except Runtime.channel_layer_errors as problem:
+        log.warning("access token not renewed: %s", type(problem).__name__)
+        return False
+
+
+def _drops(lock: str) -> None:
+    with suppress(*Runtime.channel_layer_errors):  # it ends by itself
+        cache.delete(lock)
 
 
 _NO_SESSION = ("/server-unavailable", "/healthz", "/readyz", "/metrics", "/static/")

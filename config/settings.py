@@ -10,10 +10,8 @@ import secrets
 import sys
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import dj_database_url
-from django.core.exceptions import ImproperlyConfigured
 from django.utils.csp import CSP
 
 from config import environment as env
@@ -25,10 +23,10 @@ DEBUG = env.flag("DJANGO_DEBUG", default=False)
 SECRET_KEY = env.text("DJANGO_SECRET_KEY")
 if not SECRET_KEY:
     if not DEBUG:
-        raise ImproperlyConfigured("DJANGO_SECRET_KEY must be set (or DJANGO_DEBUG=1 for development).")
+        raise env.Misconfigured("DJANGO_SECRET_KEY must be set (or DJANGO_DEBUG=1 for development).")
     SECRET_KEY = "development-" + secrets.token_urlsafe(32)
 ALLOWED_HOSTS = env.names("DJANGO_ALLOWED_HOSTS") or (["localhost", "127.0.0.1", "[::1]"] if DEBUG else [])
-CSRF_TRUSTED_ORIGINS = env.names("DJANGO_CSRF_TRUSTED_ORIGINS")
+CSRF_TRUSTED_ORIGINS = env.origins("DJANGO_CSRF_TRUSTED_ORIGINS")
 
 # -- upstream -------------------------------------------------------------------------------------------------
 
@@ -95,7 +93,12 @@ TEMPLATES = [
 # -- storage --------------------------------------------------------------------------------------------------
 
 DATABASE_URL = env.text("DATABASE_URL") or f"sqlite:///{BASE_DIR / 'var' / 'db.sqlite3'}"
-_database: dict[str, Any] = dict(dj_database_url.parse(DATABASE_URL, conn_health_checks=True))
+if env.parts("DATABASE_URL", DATABASE_URL).scheme not in ("postgres", "postgresql", "sqlite"):
+    raise env.Misconfigured("DATABASE_URL must begin with postgres:// or sqlite:///.")
+try:
+    _database: dict[str, Any] = dict(dj_database_url.parse(DATABASE_URL, conn_health_checks=True))
+except ValueError as problem:
+    raise env.Misconfigured("DATABASE_URL must be a well-formed address.") from problem
 if _database["ENGINE"] == "django.db.backends.sqlite3":
     Path(_database["NAME"]).parent.mkdir(parents=True, exist_ok=True)
     # WAL and IMMEDIATE, or concurrent writers get "database is locked" (traps.md section 2)
@@ -114,8 +117,8 @@ DATABASES = {"default": _database}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 REDIS_URL = env.text("REDIS_URL")
-if REDIS_URL and urlsplit(REDIS_URL).scheme not in ("redis", "rediss", "unix"):
-    raise ImproperlyConfigured("REDIS_URL must begin with redis:// or rediss://.")
+if REDIS_URL and env.parts("REDIS_URL", REDIS_URL).scheme not in ("redis", "rediss", "unix"):
+    raise env.Misconfigured("REDIS_URL must begin with redis:// or rediss://.")
 CHANNEL_LAYERS: dict[str, Any]
 CACHES: dict[str, Any]
 if REDIS_URL:
@@ -154,13 +157,16 @@ AUTHENTICATION_BACKENDS = [
 ]
 SESSION_ENGINE = "django.contrib.sessions.backends.db"
 SESSION_COOKIE_AGE = 7 * 24 * 3600
+MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"  # not in a cookie of its own
 
 # -- web security ---------------------------------------------------------------------------------------------
 
-_is_https = not DEBUG and not env.flag("DJANGO_PLAIN_HTTP", default=False)
-SESSION_COOKIE_NAME = "__Host-session" if _is_https else "session"
+# Behind a proxy that ends TLS everything is for HTTPS only; a site for this machine alone needs no such proxy.
+_is_local = all(host in ("localhost", "127.0.0.1", "[::1]", "testserver") for host in ALLOWED_HOSTS)
+_is_https = not env.flag("DJANGO_PLAIN_HTTP", default=DEBUG or _is_local)
+SESSION_COOKIE_NAME = "__Host-sessionid" if _is_https else "sessionid"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _is_https
-SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_HTTPONLY = True  # the CSRF cookie is for scripts to read: other clients have no other way to the token
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
 CSRF_COOKIE_NAME = "__Host-csrftoken" if _is_https else "csrftoken"
 CSRF_FAILURE_VIEW = "config.views.csrf_failure"
@@ -214,7 +220,7 @@ LOGGING = {
     "filters": {"one_line": {"()": "config.logs.OneLine"}},
     "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain", "filters": ["one_line"]}},
-    "root": {"handlers": ["stderr"], "level": env.text("DJANGO_LOG_LEVEL", "INFO").upper()},
+    "root": {"handlers": ["stderr"], "level": env.log_level("DJANGO_LOG_LEVEL", "INFO")},
     "loggers": {
         "httpx": {"level": "WARNING"},  # at INFO it logs whole addresses
         "aiohttp": {"level": "WARNING"},

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 import requests
 from asgiref.sync import async_to_sync
+from django.contrib import auth
 from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.signals import user_logged_out
 from django.core.exceptions import SuspiciousOperation
@@ -47,6 +48,8 @@ class SignInView(OIDCAuthenticationRequestView):  # type: ignore[misc]  # the li
         super(OIDCAuthenticationRequestView, self).__init__(**kwargs)
 
     def get(self, request: HttpRequest) -> HttpResponse:
+        target = returns.safe(request.GET.get("next"))
+        request.session["oidc_login_next"] = target
         try:
             self.OIDC_OP_AUTH_ENDPOINT = provider.endpoint("authorization_endpoint")
         except provider.ProviderUnavailable as problem:
@@ -54,7 +57,7 @@ class SignInView(OIDCAuthenticationRequestView):  # type: ignore[misc]  # the li
             return failed(request, "provider_error")
         self.OIDC_RP_CLIENT_ID = self.get_settings("OIDC_RP_CLIENT_ID")
         response: HttpResponse = super().get(request)
-        request.session["oidc_login_next"] = returns.safe(request.GET.get("next"))
+        request.session["oidc_login_next"] = target
         return response
 
 
@@ -65,12 +68,12 @@ class CallbackView(OIDCAuthenticationCallbackView):  # type: ignore[misc]  # the
     get_settings = staticmethod(provider.setting)
 
     def get(self, request: HttpRequest) -> HttpResponse:
+        if request.GET.get("state") not in request.session.get("oidc_states", {}):
+            return failed(request, "expired")  # before anything else: what a stranger links to must change nothing
         if request.GET.get("error"):
             log.info("sign-in: the provider says %s", request.GET["error"][:100])
             super().get(request)
             return failed(request, "denied" if request.GET["error"] == "access_denied" else "provider_error")
-        if request.GET.get("state") not in request.session.get("oidc_states", {}):
-            return failed(request, "expired")
         try:
             response: HttpResponse = super().get(request)
         except SignInRefused as problem:
@@ -80,6 +83,14 @@ class CallbackView(OIDCAuthenticationCallbackView):  # type: ignore[misc]  # the
             log.warning("sign-in failed: %s", type(problem).__name__)
             return failed(request, "provider_error")
         return response
+
+    def login_success(self) -> HttpResponse:
+        """A new session key at every sign-in (F97), and the tokens only in the session of whom they belong to."""
+        target = self.success_url
+        auth.login(self.request, self.user)
+        self.request.session.cycle_key()
+        tokens.store(self.request.session, self.request.token_answer)
+        return HttpResponseRedirect(target)
 
     def login_failure(self) -> HttpResponse:
         return failed(self.request, "unknown")

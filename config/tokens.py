@@ -15,6 +15,7 @@ _ACCESS = "oidc_access_token"
 _REFRESH = "oidc_refresh_token"
 _ID = "oidc_id_token"
 _EXPIRES = "oidc_access_expires_at"
+_DUE = "oidc_renewal_due_at"
 _TRIED = "oidc_renewal_tried_at"
 _RENEW_BEFORE_SECONDS = 60
 _RETRY_SECONDS = 30
@@ -37,6 +38,7 @@ def store(session: Session, answer: dict[str, Any]) -> None:
     lifetime = answer.get("expires_in")
     lifetime = lifetime if isinstance(lifetime, int | float) and lifetime > 0 else _DEFAULT_LIFETIME
     session[_EXPIRES] = time.time() + lifetime
+    session[_DUE] = session[_EXPIRES] - min(_RENEW_BEFORE_SECONDS, lifetime / 2)
     session.pop(_TRIED, None)
 
 
@@ -56,8 +58,9 @@ def id_token(session: Session) -> str | None:
 
 
 def is_due(session: Session) -> bool:
-    """Whether the access token should be renewed now: it ends within a minute, and it can be."""
-    if _REFRESH not in session or session.get(_EXPIRES, 0) > time.time() + _RENEW_BEFORE_SECONDS:
+    """Whether the access token should be renewed now: it ends within a minute (a short one: within half its life),
+    and it can be."""
+    if _REFRESH not in session or session.get(_DUE, 0) > time.time():
         return False
     return bool(session.get(_TRIED, 0) < time.time() - _RETRY_SECONDS)
 

@@ -213,6 +213,7 @@ class Feed:
                         self._take(event)
                         if count % _AT_ONCE == 0:
                             await asyncio.sleep(0)
+                    await asyncio.sleep(0)  # a read of what is there already doesn't let anybody else run
         except errors.UpstreamError as problem:
             metrics.upstream_connects.labels(type(problem).__name__).inc()
             return problem

@@ -9,6 +9,7 @@ from typing import Any
 from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, HttpResponseBase
 from django.http.request import RawPostDataException
+from django.middleware.csrf import get_token
 
 from messaging import inboxes, parameters, sessions, streams, wire
 from messaging.answers import api, fresh
@@ -22,6 +23,7 @@ _LONGEST_BODY = 1 << 20
 @api("GET")
 async def tenants(request: HttpRequest) -> HttpResponseBase:
     access = await sessions.access(request)
+    get_token(request)  # sets the cookie that a client needs before its first POST
     mine = await inboxes.tenants(access)
     return fresh([{"tenantId": t.tenant_id, "name": t.name, "role": t.role} for t in mine])
 
@@ -153,6 +155,7 @@ async def read(request: HttpRequest, tenant_id: str) -> HttpResponseBase:
 async def _member(request: HttpRequest, tenant_id: str) -> Access:
     """The signed-in person, who belongs to the tenant. A participant that the client names is never looked at."""
     access = await sessions.access(request)
+    get_token(request)
     await inboxes.require_tenant(tenant_id, access)
     return access
 

@@ -7,6 +7,7 @@ starts or configures a process takes `own_site`.
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 import pytest_asyncio
 
 from demo.world import API_KEY, INVOICES
-from tests.messaging.people import Person, sign_in
+from tests.messaging.people import PATIENCE, Person, sign_in
 from tests.services.app import AppServer, AppServers
 from tests.services.ports import free_port
 from tests.services.standins import Json, Oidc, Xians, XiansServers
@@ -55,8 +56,14 @@ class Site:
         `at_once`: even if it is still deaf, just after `connected`.
         """
         if not at_once:
-            self.xians.wait_streams(count=self.xians.streams()["open"])
+            self.settle()
         return self.xians.message(**{**self.thread, "text": text, "topic": topic, **more})
+
+    def settle(self) -> None:
+        """Wait until upstream hears for every stream that is open."""
+        deadline = time.monotonic() + PATIENCE
+        while (streams := self.xians.streams())["attached"] < streams["open"]:
+            assert time.monotonic() < deadline, streams
 
     def another_process(self, **env: str) -> AppServer:
         """One more of the same site, on the same database, with these settings."""

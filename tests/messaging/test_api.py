@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
 import json
 from typing import Any
@@ -116,6 +117,33 @@ async def test_it_refuses_a_body_that_is_no_json_object(alice: Person) -> None:
         headers = {**alice.csrf(), "Content-Type": "application/json"}
         answer = await alice.client.post(alice.path("send"), content=body, headers=headers)
         refused(answer, 400, "VALIDATION_ERROR", "body")
+
+
+@pytest.mark.parametrize("start", ['{"text":"\\ud800"', '{"text":"x","data":NaN', '{"text":"x","data":{"a":"\\udfff"}'])
+async def test_it_refuses_what_json_cannot_carry_on(site: Site, alice: Person, start: str) -> None:
+    """F37, F38"""
+    body = f"{start},{json.dumps(site.names)[1:]}"
+    headers = {**alice.csrf(), "Content-Type": "application/json"}
+    refused(await alice.client.post(alice.path("send"), content=body, headers=headers), 400, "VALIDATION_ERROR", "body")
+    huge = json.dumps({**site.names, "text": "x" * 3_000_000})
+    refused(await alice.client.post(alice.path("send"), content=huge, headers=headers), 400, "VALIDATION_ERROR", "body")
+
+
+async def test_a_repeat_while_the_first_is_on_its_way_hears_the_same(site: Site, alice: Person) -> None:
+    site.xians.refuse(route="send", delay_seconds=0.3)
+    first, again = await asyncio.gather(*(alice.post("send", text="once", requestId="r-3") for _ in range(2)))
+    assert first.status_code == again.status_code == 200
+    assert first.json() == again.json()
+    assert len([m for m in site.xians.truth(**site.thread) if m["requestId"] == "r-3"]) == 1
+
+
+async def test_a_client_that_never_saw_a_page_gets_its_csrf_token(site: Site, alice: Person) -> None:
+    session = {"sessionid": alice.client.cookies["sessionid"]}
+    async with httpx.AsyncClient(base_url=site.app.url, cookies=session) as script:
+        await script.get("/api/tenants/")
+        headers = {"X-CSRFToken": script.cookies["csrftoken"]}
+        answer = await script.post(alice.path("read"), json={**site.names, "topic": None}, headers=headers)
+        assert answer.status_code == 200, answer.text
 
 
 async def test_it_refuses_a_change_without_its_csrf_token(site: Site, alice: Person) -> None:

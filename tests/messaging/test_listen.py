@@ -149,3 +149,34 @@ async def test_it_drops_what_it_cannot_read_and_what_names_somebody_else(site: S
         site.answer("still here")
         await stream.until(lambda me: "still here" in me.texts())
         assert stream.texts() == ["mine", "still here"]
+
+
+async def test_a_burst_is_not_taken_for_a_slow_reader(site: Site, alice: Person) -> None:
+    """F43"""
+    count = 1000
+    async with alice.listening() as stream:
+        thread = {key: value for key, value in site.thread.items() if key != "participant"}
+        site.settle()
+        site.xians.control("burst", count=count, participants=[alice.email], topics=["a", "b"], **thread)
+        await stream.next("Chat", count, within=30)
+        assert len({message["id"] for message in stream.told("Chat")}) == count
+        assert not stream.named("goodbye")
+    assert await alice.unread() == {"a": count // 2, "b": count // 2}
+
+
+async def test_it_reads_keys_of_any_casing_side_by_side(site: Site, alice: Person) -> None:
+    async with alice.listening() as stream:
+        stored = site.answer("one")
+        await stream.next("Chat")
+        kept = {key: stored[key] for key in ("threadId", "workflowId", "participantId", "createdAt")}
+        mixed = {
+            **kept,
+            "id": "0" * 23 + "1",
+            "Direction": "Outgoing",
+            "MessageType": "Chat",
+            "Text": "two",
+            "Scope": "t",
+        }
+        site.xians.control("emit", event="Chat", payload=mixed, thread=site.thread)
+        await stream.next("Chat", 2)
+    assert await alice.unread() == {None: 1, "t": 1}

@@ -6,7 +6,7 @@ import asyncio
 import json
 
 from tests.messaging.conftest import Site
-from tests.messaging.people import Person
+from tests.messaging.people import PATIENCE, Person
 from tests.services.app import manage
 
 
@@ -126,6 +126,50 @@ async def test_the_command_shows_the_same_numbers(site: Site, alice: Person) -> 
     printed = await asyncio.to_thread(manage, "unread", "--json", env=site.app.env)
     rows = [row for row in json.loads(printed) if row["activation"] == site.activation]
     assert [(row["participant"], row["topic"], row["unreadCount"]) for row in rows] == [("alice@acme.example", "t", 1)]
+
+
+async def test_opening_a_topic_reads_what_came_while_nobody_listened(site: Site, alice: Person) -> None:
+    """D4, D6"""
+    assert await alice.unread() == {}
+    site.answer("missed", topic="t")
+    site.answer("missed, too", topic="t")
+    site.answer("elsewhere", topic="u")
+    async with alice.listening(topic="t"):
+        assert await alice.unread() == {"u": 1}
+
+
+async def test_a_lagging_replica_takes_no_count_away(own_site: Site, alice: Person) -> None:
+    """F45"""
+    await alice.unread()
+    own_site.xians.control("freeze_reads", on=True)
+    async with alice.listening() as stream:
+        own_site.answer("in a topic that the list does not show yet", topic="new")
+        await stream.next("Chat")
+        seen = len(own_site.xians.requests(route="topics"))
+        await alice.post("send", text="look again")
+        async with asyncio.timeout(PATIENCE):
+            while len(own_site.xians.requests(route="topics")) == seen:
+                await asyncio.sleep(0.05)
+        own_site.xians.control("freeze_reads", on=False)
+    assert await alice.unread() == {"new": 1}
+
+
+async def test_it_reads_up_to_the_persons_own_message(site: Site, alice: Person) -> None:
+    async with alice.listening() as stream:
+        site.answer("an answer", topic="t")
+        await stream.next("Chat")
+        await alice.post("send", text="thanks", topic="t")
+        (mine, _) = (await alice.get("history", topic="t")).json()
+        assert (await alice.post("read", topic="t", upToMessageId=mine["id"])).json()["total"] == 0
+
+
+async def test_a_topic_with_spaces_around_its_name_can_be_read(site: Site, alice: Person) -> None:
+    """F107"""
+    async with alice.listening() as stream:
+        site.answer("spacious", topic=" t ")
+        await stream.next("Chat")
+        await _eventually(alice, {" t ": 1})
+        assert (await alice.post("read", topic=" t ")).json() == {"topic": " t ", "unreadCount": 0, "total": 0}
 
 
 async def _eventually(person: Person, counts: dict[str | None, int]) -> None:
