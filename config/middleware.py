@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -55,7 +56,9 @@ class KeepSignedIn:
         key = request.session.session_key or ""
         lock = self._locks.setdefault(key, asyncio.Lock())
         async with lock:
-            is_signed_in = await sync_to_async(self._renew_now)(request, f"renew:{key}")
+            is_signed_in = await sync_to_async(self._renew_now)(
+                request, f"renew:{hashlib.sha256(key.encode()).hexdigest()}"
+            )
         if not is_signed_in:
             await alogout(request)
 
@@ -81,13 +84,13 @@ class KeepSignedIn:
         }
         try:
             answer = requests.post(provider.endpoint("token_endpoint"), data=form, timeout=settings.OIDC_TIMEOUT)
-            told = answer.json() if answer.status_code == 200 else {}
+            told = answer.json() if answer.status_code in (200, 400, 401) else {}
         except (requests.RequestException, ValueError, provider.ProviderUnavailable) as problem:
             log.warning("access token not renewed: %s", type(problem).__name__)
-            told, answer = {}, None
+            told = {}
         if isinstance(told, dict) and "access_token" in told:
             tokens.store(session, told)
-        elif answer is not None and answer.status_code in (400, 401):
+        elif isinstance(told, dict) and told.get("error") == "invalid_grant":  # nothing else is about this person
             log.info("the provider refuses to renew an access token: signed out")
             session.delete()  # while the lock is held: whoever waits for it must not ask again
             return False

@@ -76,7 +76,7 @@ class InboxAdmin(ReadOnlyAdmin):
     @admin.action(description="Mark as read", permissions=["act"])
     def mark_as_read(self, request: HttpRequest, queryset: QuerySet[Inbox]) -> None:
         cleared = async_to_sync(_clear)([unread.reference(inbox) for inbox in queryset])
-        self.message_user(request, f"{cleared} answers marked as read.")
+        self.message_user(request, f"{cleared} marked as read.")
 
     @admin.action(description="Resync from upstream", permissions=["act"])
     def resync(self, request: HttpRequest, queryset: QuerySet[Inbox]) -> None:
@@ -199,7 +199,7 @@ class ReceiptAdmin(ReadOnlyAdmin):
         for receipt in queryset.filter(read_at=None):
             by_inbox.setdefault(unread.reference(receipt.inbox), set()).add(receipt.message_id)
         cleared = async_to_sync(_clear_some)(by_inbox)
-        self.message_user(request, f"{cleared} answers marked as read.")
+        self.message_user(request, f"{cleared} marked as read.")
 
 
 async def _clear_some(by_inbox: dict[InboxRef, set[str]]) -> int:

@@ -195,10 +195,11 @@ class Hub:
             self._listener = asyncio.create_task(self._hear(), name="hub")
 
     async def aclose(self) -> None:
-        tasks = [task for task in (self._listener, *self._errands) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        """Let notices that are on their way arrive (each has 5 s), then stop listening."""
+        await asyncio.gather(*self._errands, return_exceptions=True)
+        if self._listener is not None:
+            self._listener.cancel()
+            await asyncio.gather(self._listener, return_exceptions=True)
 
     async def ping(self) -> None:
         """Raise what the channel layer raises when it can't carry a message (for /readyz)."""

@@ -147,18 +147,18 @@ async def test_marking_an_inbox_read_reaches_an_open_stream(
     """D5"""
     (row,) = await admin.rows("inbox", q=site.activation)
     async with alice.listening() as stream:
-        assert "3 answers marked as read." in await admin.act("inbox", "mark_as_read", row["pk"])
+        assert "3 marked as read." in await admin.act("inbox", "mark_as_read", row["pk"])
         await stream.until(lambda me: me.told("unread")[-1]["total"] == 0)
         zeros = {told["topic"] for told in stream.told("unread") if told["unreadCount"] == 0}
         assert zeros >= set(UNREAD)
     assert await alice.unread() == {}
-    assert "0 answers marked as read." in await admin.act("inbox", "mark_as_read", row["pk"])
+    assert "0 marked as read." in await admin.act("inbox", "mark_as_read", row["pk"])
 
 
 async def test_it_marks_single_messages_read(site: Site, admin: Administrator, alice: Person, unread: None) -> None:
     rows = [row for row in await admin.rows("receipt") if row["activation"] == site.activation]
     one = next(row for row in rows if row["topic"] == "Q2 review")
-    assert "1 answers marked as read." in await admin.act("receipt", "mark_as_read", one["pk"])
+    assert "1 marked as read." in await admin.act("receipt", "mark_as_read", one["pk"])
     assert await alice.unread() == {"Q2 review": 1, None: 1}
 
 

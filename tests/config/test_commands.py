@@ -68,7 +68,7 @@ async def test_unread_filters_and_clears_what_is_filtered(site: Site, alice: Per
         assert (await run(site, "unread", *nothing)).strip() == "Nothing is unread."
     hers = ["--tenant", "acme", "--participant", ALICE.upper(), "--agent", INVOICES]
     assert {row["participant"] for row in json.loads(await run(site, "unread", "--json", *hers))} == {ALICE}
-    assert "answers marked as read." in await run(site, "unread", "clear", *hers)
+    assert "marked as read." in await run(site, "unread", "clear", *hers)
     assert json.loads(await run(site, "unread", "--json", *hers)) == []
     assert await alice.unread() == {}
     assert await bob.unread() == {None: 1}
@@ -94,7 +94,7 @@ async def test_clearing_reaches_open_pages_of_other_processes(
         own_site.answer("x", topic="t")
         await stream.until(lambda me: any(told["total"] == 1 for told in me.told("unread")))
         said = await asyncio.to_thread(manage, "unread", "clear", env=app.env)
-        assert said.strip() == "1 answers marked as read."
+        assert said.strip() == "1 marked as read."
         await stream.until(lambda me: me.told("unread")[-1] == {"topic": "t", "unreadCount": 0, "total": 0})
     await person.client.aclose()
 

@@ -52,7 +52,7 @@ async def test_signing_out_sends_every_tab_to_the_login(
     tabs = [await open_desk(context, site) for _ in range(3)]
     await alice.client.post("/oidc/logout/", headers=alice.csrf())
     for tab in tabs:
-        await tab.wait_for_url("**/login/**")
+        await expect(tab).to_have_url(re.compile("/login/"))
 
 
 async def _answer_first(site: Site, first: Page, route: Route) -> None:

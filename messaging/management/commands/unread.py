@@ -28,7 +28,7 @@ class Command(BaseCommand):
         wanted = oversight.Filter(options["tenant"], options["participant"], options["agent"])
         if options["action"] == "clear":
             count = asyncio.run(_clear(wanted))
-            self.stdout.write(f"{count} answers marked as read.")
+            self.stdout.write(f"{count} marked as read.")
             return
         if options["action"] == "resync":
             for line in asyncio.run(_resync(wanted)):
