@@ -49,6 +49,7 @@ function promote({ detail: { item, isOpen, isNew } }) {
     return;
   }
   if (isOpen && !isNew) return;
+  if (Date.parse(item.dataset.at) <= Date.parse(time.dateTime)) return; // a replay: the list has counted it
   time.dateTime = item.dataset.at;
   const number = row.querySelector("[data-messages]");
   if (number) {
