@@ -6,7 +6,7 @@ from itertools import groupby
 
 from conversations import badges, links
 from conversations.people import initials
-from messaging.wire import Activation
+from messaging.directory import Activation
 
 HUES = 6
 

@@ -10,7 +10,8 @@ from django.template.loader import render_to_string
 from conversations import entries, flow, links, markdown, topic_names
 from conversations.entries import Entry
 from messaging import sse, wire
-from messaging.wire import StreamItem, ThreadAddress
+from messaging.items import StreamItem
+from messaging.wire import ThreadAddress
 
 TEMPLATE = "conversations/fragments.html"
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from conversations.places import Place
-from messaging.wire import Tenant
+from messaging.directory import Tenant
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,10 @@ from typing import Final
 from django.http import HttpRequest
 
 from messaging import inboxes, sessions
+from messaging.directory import Activation, Tenant
 from messaging.errors import TenantForbidden
 from messaging.sessions import Access
-from messaging.wire import Activation, Tenant, ThreadAddress
+from messaging.wire import ThreadAddress
 
 TENANT_KEY: Final = "tenant_id"
 

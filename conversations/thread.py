@@ -8,9 +8,10 @@ from django.utils import timezone
 from conversations import entries, flow, links, topic_names, topic_rows
 from conversations.flow import Item
 from messaging import inboxes, parameters
+from messaging.directory import AgentDetail
 from messaging.errors import ActivationInactive, AgentCannotConverse, Invalid, MessagingError
 from messaging.sessions import Access
-from messaging.wire import AgentDetail, Message, ThreadAddress, TopicPage, TopicSummary
+from messaging.wire import Message, ThreadAddress, TopicPage, TopicSummary
 
 PROMPTS = 6
 

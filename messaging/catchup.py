@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from messaging.unread import TopicState, behind
 from messaging.upstream import UpstreamClient
@@ -31,37 +31,57 @@ class Difference:
 
     `topics` as they are listed now; the `messages` behind what changed, oldest first; `floors`: topics with more news
     than we fetch, and the order up to which they were not looked at; `gone`: topics that were listed before and hold
-    no message now, and the order up to which they were seen.
+    no message now, and the order up to which they were seen; `is_news`: whether anything differs from what was known.
     """
 
     topics: list[TopicSummary]
     messages: list[Message] = field(default_factory=list)
     floors: dict[str, str] = field(default_factory=dict)
     gone: dict[str, str] = field(default_factory=dict)
+    is_news: bool = False
 
 
-async def survey(client: UpstreamClient, address: ThreadAddress, *, bearer: str) -> list[TopicSummary]:
-    """All topics that hold messages; the synthetic General of an unused thread is left out."""
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """The topics that hold messages; the synthetic General of an unused thread is left out.
+
+    `reaches`: None when these are all; else the list was too long, and topics without news since then are missing.
+    """
+
+    topics: list[TopicSummary]
+    reaches: datetime | None = None
+
+
+async def survey(
+    client: UpstreamClient, address: ThreadAddress, *, bearer: str, most_pages: int = _MAX_TOPIC_PAGES
+) -> Survey:
+    """Upstream's list of a thread's topics, newest first, as far as so many pages of it reach."""
+    is_whole = False
     found: dict[str, TopicSummary] = {}
-    for page in range(1, _MAX_TOPIC_PAGES + 1):
+    for page in range(1, most_pages + 1):
         answer = await client.topics(address, page=page, page_size=_TOPICS_PAGE, bearer=bearer)
         for topic in answer.topics:
             found.setdefault(topic.scope, topic)
-        if len(answer.topics) < _TOPICS_PAGE:
+        is_whole = len(answer.topics) < _TOPICS_PAGE
+        if is_whole:
             break
-    return [topic for topic in found.values() if topic.message_count or topic.scope != GENERAL]
+    topics = [topic for topic in found.values() if topic.message_count or topic.scope != GENERAL]
+    dated = [topic.last_message_at for topic in topics if topic.last_message_at is not None]
+    return Survey(topics, None if is_whole or not dated else min(dated))
 
 
 async def compare(
     client: UpstreamClient, address: ThreadAddress, known: Mapping[str, TopicState], *, bearer: str
 ) -> Difference:
     """Fetch what `known` doesn't cover. Raises UpstreamError's subclasses; then nothing was learnt."""
-    topics = await survey(client, address, bearer=bearer)
-    difference = Difference(topics)
-    listed = {topic.scope for topic in topics}
+    listing = await survey(client, address, bearer=bearer)
+    difference = Difference(listing.topics)
+    listed = {topic.scope for topic in listing.topics}
     for scope, state in known.items():
         # A list may lag or shift while it is paged: only an empty history says that a topic is gone.
-        if state.surveyed_at is not None and scope not in listed:
+        if state.surveyed_at is None or scope in listed:
+            continue
+        if listing.reaches is None or state.surveyed_at > listing.reaches:
             rest = await client.history(address, scope, page=1, page_size=1, bearer=bearer)
             if rest.is_last and not rest.messages:
                 difference.gone[scope] = behind(state.surveyed_at)
@@ -75,8 +95,10 @@ async def compare(
         if floor:
             difference.floors[topic.scope] = floor
 
-    await asyncio.gather(*(fetch(topic) for topic in topics if is_changed(topic, known)))
+    changed = [topic for topic in listing.topics if is_changed(topic, known)]
+    await asyncio.gather(*(fetch(topic) for topic in changed))
     difference.messages.sort(key=lambda message: message.order)
+    difference.is_news = bool(changed or difference.gone)
     return difference
 
 
@@ -137,7 +159,7 @@ async def after(
     """Every streamed message behind the order, over all topics, in order; whether that is all there is."""
     complete = True
     found: dict[str, Message] = {}
-    for topic in await survey(client, address, bearer=bearer):
+    for topic in (await survey(client, address, bearer=bearer)).topics:
         if topic.last_message_at and order_at(topic.last_message_at) < order[: len(order_at(topic.last_message_at))]:
             continue
         page = 0

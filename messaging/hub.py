@@ -19,7 +19,8 @@ from channels.layers import InMemoryChannelLayer, get_channel_layer
 from redis.exceptions import RedisError
 
 from messaging import metrics
-from messaging.wire import StreamItem, ThreadAddress
+from messaging.items import StreamItem
+from messaging.wire import ThreadAddress
 
 log = logging.getLogger(__name__)
 
@@ -161,7 +162,9 @@ class Hub:
 
     def publish(self, address: ThreadAddress, item: StreamItem) -> None:
         """Hand an item to every reader of an inbox, waiting for none of them."""
-        for subscriber in tuple(self._by_inbox.get(address, ())):
+        readers = self._by_inbox.get(address, ())
+        item.is_shared = len(readers) > 1
+        for subscriber in tuple(readers):
             subscriber.put(item)
 
     def publish_count(self, person: str, item: StreamItem) -> None:

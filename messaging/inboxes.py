@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from messaging import catchup, errors, hub, outbox, wire
+from messaging import catchup, errors, hub, wire
 from messaging import unread as store
 from messaging.cursors import Sealer
+from messaging.directory import Activation, AgentDetail, Tenant
 from messaging.runtime import Runtime, current
 from messaging.sessions import Access
 from messaging.unread import InboxRef, Read, TopicUnread
 from messaging.visits import refresh_if_possible, visit
-from messaging.wire import GENERAL, Activation, AgentDetail, Message, Tenant, ThreadAddress, TopicPage, TopicSummary
+from messaging.wire import GENERAL, Message, ThreadAddress, TopicPage, TopicSummary
 
 log = logging.getLogger(__name__)
 
@@ -31,12 +31,6 @@ _OVERVIEW_AT_ONCE = 4
 _PAGE_OVERLAP = timedelta(seconds=30)
 _CHAT_PAGE = 200
 _MOST_CHAT_PAGES = 50
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    thread_id: str
-    request_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +178,7 @@ async def cursor(address: ThreadAddress) -> str:
     runtime = current()
     feed = runtime.feeds.get(address)
     if feed is not None and feed.is_complete:
-        return feed.start_cursor()
+        return feed.outlet.start_cursor()
     now = datetime.now(UTC)
     sealer = Sealer(runtime.secret, address.key)
     return sealer.write(wire.order_at(now - _PAGE_OVERLAP), int(now.timestamp() * 1000))
@@ -219,7 +213,7 @@ async def read(address: ThreadAddress, topic: str, *, up_to: str | None, access:
 
 def _heard(runtime: Runtime, inbox: InboxRef, topic: str, message_id: str) -> str | None:
     feed = runtime.feeds.get(inbox.address)
-    items = feed.after("") if feed is not None else []
+    items = feed.outlet.after("") if feed is not None else []
     mine = (item.message for item in items if item.message is not None and item.message.id == message_id)
     return next((message.order for message in mine if message.scope == topic), None)
 
@@ -238,102 +232,6 @@ async def _found(runtime: Runtime, inbox: InboxRef, topic: str, message_id: str,
 # -- writing --------------------------------------------------------------------------------------------------
 
 
-async def send(
-    address: ThreadAddress,
-    *,
-    text: str | None,
-    topic: str,
-    request_id: str | None = None,
-    extras: Mapping[str, Any] | None = None,
-    access: Access,
-) -> Sent:
-    """Hand a message to the agent, once for each request id. `extras`: data, type, hint, origin as upstream takes them.
-
-    After a time-out or a 5xx nobody knows whether upstream stored it: a repeat of the request id looks there first.
-    """
-    runtime = current()
-    inbox = await visit(runtime, address, access)
-    request_id = request_id or str(uuid.uuid4())
-    key = (inbox, request_id)
-    task = runtime.sending.get(key)
-    if task is None:
-        work = _send(runtime, inbox, access, Outgoing(text, topic, request_id, extras or {}))
-        task = runtime.sending[key] = asyncio.create_task(work)
-        task.add_done_callback(lambda _: runtime.sending.pop(key, None))
-    # A person who leaves doesn't take back what was sent; and a repeat waits for the first and hears the same.
-    return Sent(await asyncio.shield(task), request_id)
-
-
-@dataclass(frozen=True, slots=True)
-class Outgoing:
-    """A message on its way to the agent."""
-
-    text: str | None
-    topic: str
-    request_id: str
-    extras: Mapping[str, Any]
-
-
-async def _send(runtime: Runtime, inbox: InboxRef, access: Access, outgoing: Outgoing) -> str:
-    claim = await runtime.ledger.run(outbox.claim, inbox, outgoing.request_id)
-    if claim.thread_id:
-        return claim.thread_id
-    if not claim.is_ours:
-        raise errors.UpstreamUnavailable("another process is sending this request id", retry_after=2)
-    try:
-        thread_id = await _deliver(runtime, inbox, access, outgoing, may_have_arrived=claim.may_have_arrived)
-    except (errors.UpstreamRefused, errors.UpstreamUnconnected):
-        await runtime.ledger.run(outbox.refused, inbox, outgoing.request_id)
-        raise
-    except BaseException:
-        await runtime.ledger.run(outbox.unsure, inbox, outgoing.request_id)
-        raise
-    await _sent(runtime, inbox, Sent(thread_id, outgoing.request_id), outgoing.topic, outgoing.text)
-    return thread_id
-
-
-async def _deliver(
-    runtime: Runtime, inbox: InboxRef, access: Access, outgoing: Outgoing, *, may_have_arrived: bool
-) -> str:
-    bearer = runtime.client.bearer(access.token)
-    if may_have_arrived:
-        stored = await catchup.sent_before(
-            runtime.client, inbox.address, outgoing.topic, outgoing.request_id, bearer=bearer
-        )
-        if stored is not None:
-            return str(wire.field(stored.raw, "threadId") or "") or "unknown"
-    thread_id = await runtime.client.send(
-        inbox.address,
-        text=outgoing.text,
-        extras={**outgoing.extras, "topic": outgoing.topic or None, "requestId": outgoing.request_id},
-        authorization=runtime.client.authorization(access.token),
-        bearer=bearer,
-    )
-    return thread_id or "unknown"
-
-
-async def _sent(runtime: Runtime, inbox: InboxRef, sent: Sent, topic: str, text: str | None) -> None:
-    await runtime.ledger.run(outbox.arrived, inbox, sent.request_id, sent.thread_id)
-    now = datetime.now(UTC)
-    message = Message(
-        id="",
-        created_at=now,
-        order=wire.order_of(now, sent.request_id),
-        scope=topic,
-        direction="Incoming",
-        kind="Chat",
-        text=text,
-        data=None,
-        request_id=sent.request_id,
-        created_by=None,
-        raw={},
-    )
-    feed = runtime.feeds.get(inbox.address)
-    if feed is not None:
-        feed.sent(message)
-    runtime.hub.tell(hub.person_key(inbox.address.participant_id), {"what": "sent", "inbox": inbox.told()})
-
-
 async def delete_topic(address: ThreadAddress, topic: str, *, access: Access) -> None:
     """Delete a topic's messages upstream; its unread goes to 0 and stays there for what was deleted."""
     runtime = current()
@@ -348,4 +246,4 @@ async def delete_topic(address: ThreadAddress, topic: str, *, access: Access) ->
     runtime.hub.tell(hub.person_key(access.participant_id), {"what": "unread", "inbox": inbox.told()})
     feed = runtime.feeds.get(address)
     if feed is not None:
-        feed.forget_topic(topic)
+        feed.gaps.forget_topic(topic)

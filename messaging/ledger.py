@@ -23,8 +23,9 @@ from django.db import InterfaceError, OperationalError
 
 from messaging import errors, metrics, unread
 from messaging.hub import Hub, person_key
-from messaging.unread import CountsByTopic, InboxRef, Read, Record
-from messaging.wire import GENERAL, Message, StreamItem
+from messaging.items import StreamItem
+from messaging.unread import CountsByTopic, InboxRef, Read, Record, TopicState
+from messaging.wire import GENERAL, Message
 
 log = logging.getLogger(__name__)
 
@@ -61,9 +62,13 @@ class Ledger:
 
     # -- writing ----------------------------------------------------------------------------------------------
 
-    def record(self, inbox: InboxRef, message: Message) -> None:
-        """Remember an answer. Repeating it is harmless; messages that don't count (D2) are left out."""
-        if message.is_answer:
+    def record(self, inbox: InboxRef, message: Message, *, is_late: bool = False) -> None:
+        """Remember an answer. Repeating it is harmless; messages that don't count (D2) are left out.
+
+        Unless they were `is_late`, handed out after messages that stand behind them: a reader who resumes from
+        history would not be shown them otherwise.
+        """
+        if message.is_answer or is_late:
             self._queue(Record(inbox, message, datetime.now(UTC)))
 
     def read(self, change: Read) -> None:
@@ -131,6 +136,10 @@ class Ledger:
             except DatabaseError:
                 log.exception("left out: %s of inbox %s", type(change).__name__, change.inbox.pk)
         return counts
+
+    async def topic_states(self, inbox: InboxRef) -> dict[str, TopicState]:
+        """What was known of each topic when upstream was last compared."""
+        return await self.run(unread.topic_states, inbox)
 
     # -- counts -----------------------------------------------------------------------------------------------
 

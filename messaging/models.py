@@ -19,7 +19,9 @@ class Inbox(models.Model):
     agent_name = models.CharField(max_length=255)
     activation_name = models.CharField(max_length=255)
     first_visit_at = models.DateTimeField(auto_now_add=True)
-    checked_at = models.DateTimeField(null=True, editable=False, help_text="Last full comparison with upstream.")
+    checked_at = models.DateTimeField(
+        null=True, editable=False, help_text="Last comparison with upstream that found something."
+    )
 
     class Meta:
         verbose_name_plural = "inboxes"
@@ -52,7 +54,10 @@ class Topic(models.Model):
 
 
 class Receipt(models.Model):
-    """One answer (Outgoing, Chat) that is known to an inbox: unread until `read_at`."""
+    """One answer (Outgoing, Chat) that is known to an inbox: unread until `read_at`.
+
+    A message that doesn't count may have one, too, if it came late; it is made as read.
+    """
 
     inbox = models.ForeignKey(Inbox, on_delete=models.CASCADE, related_name="receipts")
     topic = models.ForeignKey(Topic, on_delete=models.CASCADE, related_name="receipts")

@@ -15,12 +15,14 @@ from django.conf import settings
 
 from messaging import hub, sessions, upstream
 from messaging.errors import LedgerUnavailable, UpstreamError
-from messaging.feeds import Feeds, Surroundings
+from messaging.feeds import Feeds
 from messaging.hub import Hub, Notice, Subscriber
+from messaging.items import StreamItem
 from messaging.ledger import Ledger
+from messaging.outlet import Surroundings
 from messaging.tenancy import Tenancy
 from messaging.unread import InboxRef
-from messaging.wire import StreamItem, ThreadAddress
+from messaging.wire import ThreadAddress
 
 log = logging.getLogger(__name__)
 
@@ -138,7 +140,7 @@ class Runtime:
         if notice.get("what") == "sent":
             feed = self.feeds.get(inbox.address)
             if feed is not None:
-                feed.look_again()
+                feed.gaps.look_again()
             return
         try:
             await self.ledger.look_again(inbox)
@@ -148,7 +150,7 @@ class Runtime:
     def _look_everywhere(self) -> None:
         """Notices may have been lost: look at every inbox that somebody here is watching."""
         for feed in self.feeds.all():
-            feed.look_again()
+            feed.gaps.look_again()
             task = asyncio.ensure_future(self._noticed({"what": "unread", "inbox": feed.inbox.told()}))
             task.add_done_callback(lambda done: done.exception())
 

@@ -22,11 +22,12 @@ from messaging import catchup, errors, hub, metrics, sse, unread
 from messaging.cursors import Cursor
 from messaging.feeds import Feed
 from messaging.hub import Subscriber
+from messaging.items import StreamItem
 from messaging.runtime import Runtime, current
 from messaging.sessions import Access
 from messaging.unread import CountsByTopic, InboxRef, Read
 from messaging.visits import visit
-from messaging.wire import StreamItem, ThreadAddress, order_at
+from messaging.wire import ThreadAddress, order_at
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +85,7 @@ async def open_stream(address: ThreadAddress, access: Access, wishes: Wishes) ->
         runtime.ledger.remember(inbox, start.counts)
         if wishes.shows is not None:
             if not feed.is_complete:  # opening a topic reads all of it, what came while nobody listened included (D4)
-                await feed.compare()
+                await feed.gaps.compare()
             runtime.ledger.read(Read(inbox, wishes.shows))
     except TimeoutError as problem:
         runtime.feeds.leave(address, subscriber)
@@ -147,14 +148,14 @@ async def _start(runtime: Runtime, feed: Feed, wishes: Wishes) -> Start:
     text = wishes.last_event_id
     if not text:
         return Start([], None, "fresh")
-    cursor = feed.sealer.read(text)
+    cursor = feed.outlet.sealer.read(text)
     if cursor is None:
         return Start([], "unknown-position", "refused")
-    backlog = feed.replay(text, cursor)
+    backlog = feed.outlet.replay(text, cursor, is_complete=feed.is_complete)
     if backlog is not None:
         return Start(backlog, None, "memory")
     if not feed.is_complete:
-        await feed.compare()
+        await feed.gaps.compare()
     backlog = await _from_history(runtime, feed, cursor, wishes.overlap)
     return Start([], "too-far-behind", "refused") if backlog is None else Start(backlog, None, "history")
 
@@ -175,14 +176,14 @@ async def _from_history(runtime: Runtime, feed: Feed, cursor: Cursor, overlap: t
         wanted = {message_id for its_topic, message_id in late if its_topic == topic}
         messages += await catchup.find(runtime.client, feed.address, topic, wanted, bearer=feed.bearer)
     found = {message.id: message for message in messages}
-    for item in feed.after(order):
+    for item in feed.outlet.after(order):
         if item.message is not None:
             found.setdefault(item.message.id, item.message)
     reached = cursor.order
     backlog = []
     for message in sorted(found.values(), key=lambda message: message.order):
         reached = max(reached, message.order)
-        backlog.append(feed.item(message, reached))
+        backlog.append(feed.outlet.item(message, reached))
     return backlog
 
 

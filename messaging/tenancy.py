@@ -10,8 +10,8 @@ import time
 
 from django.conf import settings
 
+from messaging.directory import Tenant
 from messaging.upstream import UpstreamClient
-from messaging.wire import Tenant
 
 _MOST_PEOPLE = 20_000
 

@@ -42,7 +42,7 @@ class InboxRef:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Remember one answer; it is unread unless it is known already or settled."""
+    """Remember one answer; it is unread unless it is known already or settled. What is no answer counts as read."""
 
     inbox: InboxRef
     message: Message
@@ -152,7 +152,7 @@ def _insert(records: Sequence[Record]) -> None:
     rows: dict[tuple[int, str], Receipt] = {}
     for record in records:
         topic = topics[record.inbox.pk, topic_key(record.message.scope)]
-        if record.message.is_answer and record.message.order > topic.floor:
+        if record.message.order > topic.floor:
             rows.setdefault(
                 (record.inbox.pk, record.message.id),
                 Receipt(
@@ -162,6 +162,7 @@ def _insert(records: Sequence[Record]) -> None:
                     order=record.message.order,
                     created_at=record.message.created_at,
                     known_at=record.known_at,
+                    read_at=None if record.message.is_answer else record.known_at,
                 ),
             )
     ordered = [rows[key] for key in sorted(rows)]  # one order for every process: no deadlocks

@@ -21,7 +21,7 @@ import aiohttp
 import httpx
 from httpx_aiohttp import AiohttpTransport
 
-from messaging import errors, sse, wire
+from messaging import directory, errors, sse, wire
 from messaging.wire import ThreadAddress
 
 log = logging.getLogger(__name__)
@@ -88,19 +88,19 @@ class UpstreamClient:
 
     # -- people and agents ------------------------------------------------------------------------------------
 
-    async def tenants(self, participant_id: str, *, bearer: str) -> list[wire.Tenant]:
+    async def tenants(self, participant_id: str, *, bearer: str) -> list[directory.Tenant]:
         """The tenants of a person; none for somebody upstream does not know (4.1)."""
         try:
-            return wire.tenants(await self._get(_path("participants", participant_id), {}, bearer))
+            return directory.tenants(await self._get(_path("participants", participant_id), {}, bearer))
         except errors.ActivationNotFound:
             return []
 
-    async def activations(self, tenant_id: str, *, bearer: str) -> list[wire.Activation]:
-        return wire.activations(await self._get(_path("tenants", tenant_id, "agentActivations"), {}, bearer))
+    async def activations(self, tenant_id: str, *, bearer: str) -> list[directory.Activation]:
+        return directory.activations(await self._get(_path("tenants", tenant_id, "agentActivations"), {}, bearer))
 
-    async def agent(self, address: ThreadAddress, *, bearer: str) -> wire.AgentDetail:
+    async def agent(self, address: ThreadAddress, *, bearer: str) -> directory.AgentDetail:
         path = _path("tenants", address.tenant_id, "agentDeployments", address.agent_name)
-        return wire.agent_detail(await self._get(path, {}, bearer))
+        return directory.agent_detail(await self._get(path, {}, bearer))
 
     async def reachable(self) -> None:
         """Raise UpstreamUnavailable unless something that answers HTTP lives at upstream's address."""

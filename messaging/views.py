@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponseBase
 from django.http.request import RawPostDataException
 from django.middleware.csrf import get_token
 
-from messaging import inboxes, parameters, sessions, streams, wire
+from messaging import inboxes, parameters, sending, sessions, streams, wire
 from messaging.answers import api, fresh
 from messaging.errors import Invalid, UpstreamMisbehaved
 from messaging.sessions import Access
@@ -62,7 +62,7 @@ async def listen(request: HttpRequest, tenant_id: str) -> HttpResponseBase:
 async def send(request: HttpRequest, tenant_id: str) -> HttpResponseBase:
     access = await _member(request, tenant_id)
     body = _json(request)
-    sent = await inboxes.send(
+    sent = await sending.send(
         parameters.address(tenant_id, access.participant_id, body),
         text=parameters.text(body),
         topic=parameters.topic(body),

@@ -15,6 +15,7 @@ from messaging.wire import ThreadAddress, TopicSummary
 log = logging.getLogger(__name__)
 
 _REMEMBERED = 50_000
+_FIRST_VISIT_PAGES = 1_000
 _NEWEST_TOPICS = 3
 _NEWEST_MESSAGES = 20
 
@@ -27,9 +28,9 @@ async def visit(runtime: Runtime, address: ThreadAddress, access: Access) -> Inb
     inbox = runtime.visited.get(address) or await runtime.ledger.run(unread.find, address)
     if inbox is None:
         bearer = runtime.client.bearer(access.token)
-        topics = await catchup.survey(runtime.client, address, bearer=bearer)
-        settled = await _settled(runtime, address, topics, bearer)
-        inbox = await runtime.ledger.run(unread.open_inbox, address, topics, settled)
+        found = await catchup.survey(runtime.client, address, bearer=bearer, most_pages=_FIRST_VISIT_PAGES)
+        settled = await _settled(runtime, address, found.topics, bearer)
+        inbox = await runtime.ledger.run(unread.open_inbox, address, found.topics, settled)
     feed = runtime.feeds.get(address)
     if feed is not None:  # its own credential may have expired since somebody opened a stream
         feed.bearer = runtime.client.bearer(access.token) or feed.bearer
@@ -81,8 +82,10 @@ def _refreshed(runtime: Runtime, inbox: InboxRef, task: asyncio.Task[None]) -> N
 async def compare(runtime: Runtime, inbox: InboxRef, bearer: str) -> None:
     """Fetch and record what upstream has and we don't know. Raises UpstreamError's subclasses."""
     ledger = runtime.ledger
-    known = await ledger.run(unread.topic_states, inbox)
+    known = await ledger.topic_states(inbox)
     difference = await catchup.compare(runtime.client, inbox.address, known, bearer=bearer)
+    if not difference.is_news:
+        return
     for message in difference.messages:
         ledger.record(inbox, message)
     await ledger.flush()

@@ -9,9 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from dataclasses import field as dc_field
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -41,6 +40,7 @@ STREAM_KEYS = (
 """The keys of a message on the stream; history has more (xians-api.md 1.1.4)."""
 
 _USUAL_KEYS = frozenset(STREAM_KEYS) - {"workflowType"}  # absent on older servers
+_OBJECT_ID = re.compile(r"[0-9a-f]{24}")
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -122,8 +122,12 @@ class Message:
 
     def stream_json(self) -> str:
         """This message as the stream would have sent it: the 14 keys, one line."""
-        folded = {_fold(key): value for key, value in self.raw.items()}
-        return json.dumps({key: folded.get(key) for key in STREAM_KEYS}, separators=(",", ":"))
+        ours = folded(self.raw)
+        return json.dumps({key: ours.get(key) for key in STREAM_KEYS}, separators=(",", ":"))
+
+    def without_raw(self) -> Message:
+        """This message without upstream's object, which is most of its weight."""
+        return replace(self, raw={})
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,22 +136,6 @@ class HistoryPage:
 
     messages: list[Message]
     is_last: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Tenant:
-    tenant_id: str
-    name: str
-    role: str
-
-
-@dataclass(frozen=True, slots=True)
-class Activation:
-    agent_name: str
-    name: str
-    description: str
-    is_active: bool
-    unread_count: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,14 +156,6 @@ class TopicPage:
     total_topics: int
     total_pages: int
     has_more: bool
-
-
-@dataclass(frozen=True, slots=True)
-class AgentDetail:
-    summary: str
-    description: str
-    category: str
-    sample_prompts: list[str]
 
 
 def load_json(text: str | bytes) -> Any:
@@ -210,14 +190,14 @@ def message(raw: Any, *, event: str | None = None) -> Message:
     """
     if not isinstance(raw, dict):
         raise UpstreamMisbehaved(f"a message must be an object, not {type(raw).__name__}")
-    get = raw.get if raw.keys() >= _USUAL_KEYS else {_fold(key): value for key, value in raw.items()}.get
+    get = raw.get if raw.keys() >= _USUAL_KEYS else folded(raw).get
     identity = get("id")
     if not isinstance(identity, str) or not identity:
         raise UpstreamMisbehaved("a message without an id")
     identity = clean(identity)
     if len(identity) > _LONGEST_ID:
         raise UpstreamMisbehaved(f"a message id of {len(identity)} characters")
-    created_at = timestamp(get("createdAt")) or datetime.now(UTC)
+    created_at = timestamp(get("createdAt")) or _moment_of(identity)
     scope = text_or_none(get("scope"))
     return Message(
         id=identity,
@@ -234,13 +214,42 @@ def message(raw: Any, *, event: str | None = None) -> Message:
     )
 
 
+def _moment_of(identity: str) -> datetime:
+    """When a message without a time was made: upstream's ids begin with the second (ObjectId); else long ago.
+
+    It has to be the same at every reading, or the message would change its place.
+    """
+    if _OBJECT_ID.fullmatch(identity):
+        return datetime.fromtimestamp(int(identity[:8], 16), UTC)
+    return _EPOCH
+
+
+def stranger(raw: Mapping[str, Any], address: ThreadAddress, thread_id: str) -> str:
+    """Which part of the address a message contradicts, "" for none. Absent parts contradict nothing."""
+    tenant_id, workflow = field(raw, "tenantId"), field(raw, "workflowId")
+    participant, thread = field(raw, "participantId"), field(raw, "threadId")
+    if isinstance(tenant_id, str) and tenant_id != address.tenant_id:
+        return "tenant"
+    if isinstance(participant, str) and participant.lower() != address.participant_id:
+        return "participant"
+    if isinstance(thread, str) and thread_id and thread != thread_id:
+        return "thread"
+    if isinstance(workflow, str) and workflow.count(":") >= 3:
+        if not workflow.startswith(f"{address.tenant_id}:"):
+            return "tenant"
+        if not workflow.endswith(f":{address.activation_name}"):
+            return "activation"
+    return ""
+
+
 def field(raw: Mapping[str, Any], name: str) -> Any:
     """`raw[name]`, whether its first letter came small or capital; None when absent."""
     return raw[name] if name in raw else raw.get(name[:1].upper() + name[1:])
 
 
-def _fold(key: str) -> str:
-    return key[:1].lower() + key[1:]
+def folded(raw: Any) -> dict[str, Any]:
+    """An object's members with small first letters, whatever casing it came in; none for what is no object."""
+    return {key[:1].lower() + key[1:]: value for key, value in raw.items()} if isinstance(raw, dict) else {}
 
 
 def text_or_none(value: Any) -> str | None:
@@ -273,7 +282,7 @@ def topic_page(raw: Any) -> TopicPage:
         raise UpstreamMisbehaved("a topic list must be an object with `topics`")
     topics = [_topic_summary(row) for row in rows if isinstance(row, dict)]
     paging = field(raw, "pagination")
-    paging = {_fold(key): value for key, value in paging.items()} if isinstance(paging, dict) else {}
+    paging = folded(paging)
     size = _count(paging.get("pageSize")) or max(len(topics), 1)
     total = _count(paging.get("totalTopics", paging.get("total", len(topics))))
     return TopicPage(
@@ -298,50 +307,6 @@ def _count(value: Any) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0
 
 
-def tenants(raw: Any) -> list[Tenant]:
-    """Read the tenants in `/participants/{email}` (xians-api.md 4.1)."""
-    rows = field(raw, "tenants") if isinstance(raw, dict) else None
-    found = []
-    for row in _objects(rows):
-        tenant_id = text_or_none(field(row, "tenantId"))
-        if tenant_id:
-            name = text_or_none(field(row, "tenantName")) or tenant_id
-            found.append(Tenant(tenant_id, name, text_or_none(field(row, "role")) or ""))
-    return found
-
-
-def activations(raw: Any) -> list[Activation]:
-    """Read `/agentActivations`: a bare array (xians-api.md 3.1); an object with `data` is read too (section 12)."""
-    rows = raw.get("data") if isinstance(raw, dict) else raw
-    found = []
-    for row in _objects(rows):
-        agent_name = text_or_none(field(row, "agentName"))
-        name = text_or_none(field(row, "name"))
-        if agent_name and name:
-            description = text_or_none(field(row, "description")) or ""
-            found.append(Activation(agent_name, name, description, field(row, "isActive") is True))
-    return found
-
-
-def agent_detail(raw: Any) -> AgentDetail:
-    """Read the parts of `/agentDeployments/{agentName}` that a page shows (xians-api.md 3.2)."""
-    agent = field(raw, "agent") if isinstance(raw, dict) else None
-    agent = {_fold(key): value for key, value in agent.items()} if isinstance(agent, dict) else {}
-    prompts = agent.get("samplePrompts")
-    return AgentDetail(
-        summary=text_or_none(agent.get("summary")) or "",
-        description=text_or_none(agent.get("description")) or "",
-        category=text_or_none(agent.get("category")) or "",
-        sample_prompts=[clean(p) for p in prompts if isinstance(p, str)] if isinstance(prompts, list) else [],
-    )
-
-
-def _objects(rows: Any) -> Iterable[Mapping[str, Any]]:
-    if not isinstance(rows, list):
-        raise UpstreamMisbehaved("a list was expected")
-    return (row for row in rows if isinstance(row, dict))
-
-
 def complaint(body: bytes) -> str:
     """What an error answer says, in any of upstream's eight shapes (xians-api.md 0.4); "" when it is empty."""
     if not body.strip():
@@ -357,43 +322,3 @@ def complaint(body: bytes) -> str:
             if isinstance(said.get(key), str):
                 return str(said[key]).strip()
     return ""
-
-
-@dataclass(slots=True)
-class StreamItem:
-    """One thing that a stream tells its reader; shared by all readers, so encoded once per encoder.
-
-    `kind` is "message" (`message`, `event`, `cursor`, `json`; `is_edit`: its id was shown before), "sent" (the
-    person's own `message`, from any tab or device), "unread" (`topic`, `unread_count`, `total`, `address`),
-    "counts" (at the start of a stream: unread by topic, those that have any),
-    "recovered" (`count` messages came late after a break `since`..`until`), "status" (`state`, `attempt`,
-    `retry_in_seconds`) or "resync" (`reason`).
-    """
-
-    kind: str
-    message: Message | None = None
-    event: str = ""
-    cursor: str = ""
-    sent_ms: int = 0
-    json: str = ""
-    is_edit: bool = False
-    address: ThreadAddress | None = None
-    topic: str = GENERAL
-    unread_count: int = 0
-    total: int = 0
-    counts: dict[str, int] = dc_field(default_factory=dict)
-    count: int = 0
-    since: datetime | None = None
-    until: datetime | None = None
-    state: str = ""
-    attempt: int = 0
-    retry_in_seconds: float = 0.0
-    reason: str = ""
-    encoded: dict[Callable[[StreamItem], bytes], bytes] = dc_field(default_factory=dict, repr=False)
-
-    def bytes_for(self, encode: Callable[[StreamItem], bytes]) -> bytes:
-        """This item as `encode` writes it; computed for the first reader only."""
-        written = self.encoded.get(encode)
-        if written is None:
-            written = self.encoded[encode] = encode(self)
-        return written

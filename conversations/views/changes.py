@@ -7,7 +7,7 @@ from django.views.decorators.http import require_POST
 from conversations import answers, entries, fragments, links, places
 from conversations.entries import Entry
 from conversations.views import conversation
-from messaging import inboxes, parameters
+from messaging import inboxes, parameters, sending
 from messaging.answers import refusal
 from messaging.errors import MessagingError
 from messaging.sessions import Access
@@ -39,7 +39,7 @@ async def send(request: HttpRequest, agent_name: str, activation_name: str) -> H
 async def _send(form: QueryDict, address: ThreadAddress, access: Access) -> tuple[Entry, str]:
     text, request_id = parameters.text(form) or "", parameters.request_id(form)
     topic = await parameters.existing_topic(form, address)
-    sent = await inboxes.send(address, text=text, topic=topic, request_id=request_id, access=access)
+    sent = await sending.send(address, text=text, topic=topic, request_id=request_id, access=access)
     return entries.own(text, request_id=sent.request_id, topic=topic, at=timezone.now()), topic
 
 

@@ -9,8 +9,9 @@ from django.views.decorators.http import require_GET
 from conversations import activation_cards, answers, links, people, places, thread, topic_rows
 from conversations.places import Place
 from messaging import inboxes, parameters
+from messaging.directory import Activation
 from messaging.errors import ActivationNotFound, Invalid
-from messaging.wire import Activation, ThreadAddress
+from messaging.wire import ThreadAddress
 
 TEMPLATE = "conversations/conversation.html"
 HEARTBEAT_SECONDS = 15

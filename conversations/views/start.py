@@ -10,9 +10,9 @@ from django.views.decorators.http import require_GET, require_POST
 from conversations import activation_cards, answers, badges, links, people, places
 from conversations.activation_cards import Card
 from messaging import inboxes
+from messaging.directory import Tenant
 from messaging.errors import MessagingError
 from messaging.sessions import Access
-from messaging.wire import Tenant
 
 ALL = "all"
 

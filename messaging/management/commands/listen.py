@@ -12,10 +12,11 @@ from django.core.management.base import BaseCommand, CommandError
 
 from messaging import errors
 from messaging.hub import Subscriber, person_key
+from messaging.items import StreamItem
 from messaging.runtime import Runtime, short_lived
 from messaging.sessions import Access
 from messaging.visits import visit
-from messaging.wire import StreamItem, ThreadAddress
+from messaging.wire import ThreadAddress
 
 _LINE = 100
 

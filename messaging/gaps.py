@@ -1,0 +1,246 @@
+"""Closing gaps: one inbox compared with upstream, and what its stream left out handed out after all.
+
+Upstream's stream is deaf for a moment after `connected`, forgets what happened while its own change stream was
+down, and may sit on a replica that never hears some messages (reliability.md U2, U3, U5). Its topic list and its
+history know. A comparison costs one request while nothing is missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from messaging import catchup, errors, metrics, unread
+from messaging.items import StreamItem
+from messaging.outlet import Outlet, Surroundings
+from messaging.unread import InboxRef, TopicState
+from messaging.wire import Message
+
+log = logging.getLogger(__name__)
+
+_COMPARE_SECONDS = 60
+_RETRY_SECONDS = 5
+_SAME_LOOK = 0.05
+_MOST_LATE = 256
+_AT_ONCE = 64
+"""After so many messages the readers get their turn: a burst must not look like a slow reader."""
+
+
+class Gaps:
+    """Compares one inbox with upstream, when asked (`look_again`) and every minute while `is_live` says so.
+
+    `on_refused` hears that upstream no longer lets us in; every other failure is logged and tried again soon.
+    """
+
+    def __init__(
+        self,
+        inbox: InboxRef,
+        around: Surroundings,
+        outlet: Outlet,
+        is_live: Callable[[], bool],
+        bearer: Callable[[], str],
+        on_refused: Callable[[errors.UpstreamRefused], None],
+    ) -> None:
+        self.is_complete = False  # everything before the stream has been compared
+        self.away_since: datetime | None = None
+        self._inbox = inbox
+        self._around = around
+        self._outlet = outlet
+        self._is_live = is_live
+        self._bearer = bearer
+        self._on_refused = on_refused
+        self._expected: dict[str, TopicState] | None = None
+        self._is_settled = False  # the database knows what is expected
+        self._late: deque[tuple[Message, str, str]] = deque(maxlen=_MOST_LATE)
+        self._due: list[float] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._comparing = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
+        self._is_over = False
+
+    # -- when -------------------------------------------------------------------------------------------------
+
+    def look_again(self, seconds: float = 0) -> None:
+        """Compare with upstream in so many seconds at the latest."""
+        due = time.monotonic() + seconds
+        if not any(abs(due - other) < _SAME_LOOK for other in self._due):
+            self._due.append(due)
+            self._set_timer()
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._is_over or self._task is not None:
+            return
+        wait = max(0.0, min(self._due) - time.monotonic()) if self._due else _minute()
+        self._timer = asyncio.get_running_loop().call_later(wait, self._begin)
+
+    def _begin(self) -> None:
+        now = time.monotonic()
+        self._due = [due for due in self._due if due > now]
+        self._timer = None
+        if self._is_live():
+            self._task = asyncio.create_task(self._look(), name=f"compare {self._inbox.pk}")
+        else:
+            self._set_timer()
+
+    async def _look(self) -> None:
+        try:
+            await self.compare()
+        finally:
+            self._task = None
+            self._set_timer()
+
+    def end(self) -> None:
+        """Compare no more."""
+        self._is_over = True
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._task is not None and self._task is not asyncio.current_task():
+            self._task.cancel()
+
+    # -- what the stream brings -------------------------------------------------------------------------------
+
+    def expect(self, message: Message) -> None:
+        """Count a message that upstream's topic list will show, so that an even list needs no look at history."""
+        if self._expected is None:
+            return
+        state = self._expected.get(message.scope, catchup.NOTHING_KNOWN)
+        newest = message.created_at if state.last_at is None else max(state.last_at, message.created_at)
+        self._expected[message.scope] = replace(state, count=state.count + 1, last_at=newest)
+        self._is_settled = False
+
+    def set_aside(self, message: Message, json: str, event: str) -> None:
+        """A message from the stream that claims to be old: the comparison, which is soon, tells what it is."""
+        self._late.append((message, json, event))  # a full one forgets its oldest: the comparison finds it
+        self.look_again()
+
+    def forget_topic(self, topic: str) -> None:
+        """The topic's messages were deleted: upstream's list will no longer show it."""
+        if self._expected is not None:
+            self._expected.pop(topic, None)
+
+    # -- comparing --------------------------------------------------------------------------------------------
+
+    async def compare(self) -> None:
+        """Close every gap that can be seen from upstream's topic list. Failures are logged: the next look is soon."""
+        async with self._comparing:
+            try:
+                await self._compare()
+            except errors.UpstreamRefused as problem:  # switched off, or our credential is no good: a person must act
+                self._on_refused(problem)
+            except (errors.UpstreamError, errors.LedgerUnavailable) as problem:
+                log.warning("inbox %s could not be compared: %s", self._inbox.pk, problem.detail)
+                self.look_again(_RETRY_SECONDS)
+
+    async def _compare(self) -> None:
+        ledger = self._around.ledger
+        if self._inbox in ledger.overflowed:  # what the ledger could not keep is found anew
+            ledger.overflowed.discard(self._inbox)
+            await ledger.run(unread.forget_survey, self._inbox)
+            self._expected = None
+        if self._expected is None:
+            self._expected = await ledger.topic_states(self._inbox)
+            self._is_settled = True
+        known = dict(self._expected)
+        difference = await catchup.compare(self._around.client, self._inbox.address, known, bearer=self._bearer())
+        recovered = await self._bring_in(difference.messages, known)
+        if difference.is_news or not self._is_settled:
+            self._expected |= {
+                t.scope: TopicState(_floor(known, t.scope), t.message_count, t.last_message_at, t.last_message_at)
+                for t in difference.topics
+            }
+            self._is_settled = True
+            await self._settle(difference)
+        if self.away_since is not None:
+            self._back(recovered)
+        self.is_complete = True
+        self._outlet.tidy()
+
+    async def _bring_in(self, messages: list[Message], known: dict[str, TopicState]) -> int:
+        """Hand out what history has and readers don't; how many answers and steps that was."""
+        found = {m.id: m for m in (*messages, *(message for message, _, _ in self._late))}
+        if not found:
+            return 0
+        outlet = self._outlet
+        old_answers = [m.id for m in found.values() if m.is_answer and not outlet.knows(m) and outlet.is_old(m)]
+        ledger = self._around.ledger
+        familiar: set[str] = set()
+        if old_answers:
+            await ledger.flush()  # what was handed out lately may still wait to be written
+            familiar = await ledger.run(unread.known, self._inbox, old_answers)
+        while self._late:
+            message, json, event = self._late.popleft()
+            self._hear_late(message, json, event, known, familiar)
+        recovered = 0
+        for count, message in enumerate(sorted(found.values(), key=lambda m: m.order), start=1):
+            if outlet.knows(message):
+                ledger.record(self._inbox, message)
+            else:
+                recovered += self._find(message, known, familiar)
+            if count % _AT_ONCE == 0:
+                await asyncio.sleep(0)
+        return recovered
+
+    def _hear_late(
+        self, message: Message, json: str, event: str, known: dict[str, TopicState], familiar: set[str]
+    ) -> None:
+        """A message from the stream that claims to be old: an edit of an old one, or a slow clock somewhere."""
+        if self._outlet.knows(message):
+            return
+        state = known.get(message.scope, catchup.NOTHING_KNOWN)
+        surveyed = unread.behind(state.surveyed_at)
+        is_known = message.id in familiar if message.is_answer else message.order <= surveyed
+        if is_known or message.order <= state.floor:
+            self._outlet.remember(message, hash(json))
+            self._outlet.edit(message, json, event)
+        else:
+            self._outlet.hand_out(message, json, event)
+
+    def _find(self, message: Message, known: dict[str, TopicState], familiar: set[str]) -> int:
+        """Place one message that history has and the stream did not bring; 1 if readers were shown it."""
+        is_news = not self._outlet.is_old(message)
+        if message.is_answer and not is_news:
+            is_new_to_ledger = message.id not in familiar and message.order > _floor(known, message.scope)
+            is_news = self.is_complete and is_new_to_ledger
+        if message.is_streamed and is_news:
+            metrics.messages_received.labels("history").inc()
+            self._outlet.hand_out(message)
+            return 1
+        self._outlet.remember(message)
+        if message.is_streamed:
+            self._around.ledger.record(self._inbox, message)
+        elif is_news:
+            self._around.hub.publish(self._inbox.address, StreamItem("sent", message=message))
+        return 0
+
+    async def _settle(self, difference: catchup.Difference) -> None:
+        ledger = self._around.ledger
+        await ledger.flush()
+        await ledger.run(unread.settle, self._inbox, difference.topics, difference.floors)
+        if difference.floors:
+            self._around.hub.publish(self._inbox.address, StreamItem("resync", reason="too-much-missed"))
+        if difference.gone:
+            ledger.announce(self._inbox, await ledger.run(unread.drop_topics, self._inbox, difference.gone))
+            for scope in difference.gone:
+                self.forget_topic(scope)
+
+    def _back(self, recovered: int) -> None:
+        since, self.away_since = self.away_since, None
+        self._around.hub.publish(
+            self._inbox.address, StreamItem("recovered", count=recovered, since=since, until=datetime.now(UTC))
+        )
+
+
+def _minute() -> float:
+    return _COMPARE_SECONDS * random.uniform(0.85, 1.15)
+
+
+def _floor(known: dict[str, TopicState], scope: str) -> str:
+    return known.get(scope, catchup.NOTHING_KNOWN).floor

@@ -1,0 +1,54 @@
+"""What travels from a feed to the streams of its readers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from messaging.wire import GENERAL, Message, ThreadAddress
+
+
+@dataclass(slots=True)
+class StreamItem:
+    """One thing that a stream tells its reader; shared by all readers, so encoded once per encoder.
+
+    `kind` is "message" (`message`, `event`, `cursor`, `json`; `is_edit`: its id was shown before), "sent" (the
+    person's own `message`, from any tab or device), "unread" (`topic`, `unread_count`, `total`, `address`),
+    "counts" (at the start of a stream: unread by topic, those that have any),
+    "recovered" (`count` messages came late after a break `since`..`until`), "status" (`state`, `attempt`,
+    `retry_in_seconds`) or "resync" (`reason`).
+    """
+
+    kind: str
+    message: Message | None = None
+    event: str = ""
+    cursor: str = ""
+    sent_ms: int = 0
+    json: str = ""
+    is_edit: bool = False
+    address: ThreadAddress | None = None
+    topic: str = GENERAL
+    unread_count: int = 0
+    total: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    count: int = 0
+    since: datetime | None = None
+    until: datetime | None = None
+    state: str = ""
+    attempt: int = 0
+    retry_in_seconds: float = 0.0
+    reason: str = ""
+    is_shared: bool = False
+    encoded: dict[Callable[[StreamItem], bytes], bytes] | None = field(default=None, repr=False)
+
+    def bytes_for(self, encode: Callable[[StreamItem], bytes]) -> bytes:
+        """This item as `encode` writes it; kept for the others where it `is_shared` by several readers."""
+        if not self.is_shared:
+            return encode(self)
+        if self.encoded is None:
+            self.encoded = {}
+        written = self.encoded.get(encode)
+        if written is None:
+            written = self.encoded[encode] = encode(self)
+        return written
