@@ -227,5 +227,6 @@ LOGGING = {
         "django.server": {"level": "WARNING"},
         "django.request": {"level": "ERROR"},
         "mozilla_django_oidc": {"level": "WARNING"},
+        "channels_redis": {"level": "CRITICAL"},  # a stack a second while Redis is away; messaging.bus says it once
     },
 }

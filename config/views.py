@@ -54,7 +54,7 @@ async def _look(now: Runtime) -> dict[str, str]:
     try:
         checks: dict[str, Callable[[], Awaitable[object]]] = {
             "database": lambda: now.ledger.run(_ask_database),
-            "channelLayer": now.hub.ping,
+            "channelLayer": now.bus.ping,
             "upstream": now.client.reachable,
         }
         states = await asyncio.gather(*(_state(check) for check in checks.values()))

@@ -21,6 +21,12 @@ class Tenant:
 
 
 @dataclass(frozen=True, slots=True)
+class User:
+    participant_id: str
+    is_approved: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Activation:
     agent_name: str
     name: str
@@ -46,6 +52,17 @@ def tenants(raw: Any) -> list[Tenant]:
         if tenant_id:
             name = text_or_none(field(row, "tenantName")) or tenant_id
             found.append(Tenant(tenant_id, name, text_or_none(field(row, "role")) or ""))
+    return found
+
+
+def users(raw: Any) -> list[User]:
+    """Read one page of `/tenants/{tenantId}/users` (xians-api.md 4.3); those without an e-mail are left out."""
+    rows = field(raw, "users") if isinstance(raw, dict) else None
+    found = []
+    for row in _objects(rows):
+        email = text_or_none(field(row, "email"))
+        if email:
+            found.append(User(email.strip().lower(), field(row, "isApproved") is True))
     return found
 
 

@@ -122,9 +122,10 @@ class Gaps:
         self.look_again()
 
     def forget_topic(self, topic: str) -> None:
-        """The topic's messages were deleted: upstream's list will no longer show it."""
+        """The topic's messages were deleted: upstream's list will no longer show it, and nor will open pages."""
         if self._expected is not None:
             self._expected.pop(topic, None)
+        self._around.hub.publish(self._inbox.address, StreamItem("gone", topic=topic))
 
     # -- comparing --------------------------------------------------------------------------------------------
 

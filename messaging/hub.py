@@ -1,38 +1,22 @@
-"""The switchboard of one process: who reads which inbox, and word from the other processes.
-
-The only user of the channel layer, which is at most once (traps.md section 6): what goes over it is "look again"
-and never the fact itself.
-"""
+"""The switchboard of one process: who reads which inbox. What the other processes should know goes over the bus."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import logging
-import uuid
+import time
 from collections import deque
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from typing import Any
-
-from channels.layers import InMemoryChannelLayer, get_channel_layer
-from redis.exceptions import RedisError
 
 from messaging import metrics
+from messaging.bus import Bus, Notice
 from messaging.items import StreamItem
 from messaging.wire import ThreadAddress
 
-log = logging.getLogger(__name__)
-
 _MAX_ITEMS = 256
 _MAX_BYTES = 1 << 20
-_RETRY_SECONDS = (0.5, 1, 2, 5)
 DROPS_QUEUE = ("lagging", "signed-out", "forbidden")
-_EVERYBODY = "portal.everybody"
-AWAY = (OSError, TimeoutError, RedisError)
-"""What the channel layer raises when it can't be reached."""
-
-type Notice = dict[str, Any]
+_COUNT_SECONDS = 150
+"""How long another process' count of streams is believed; it is told again every minute."""
 
 
 class Subscriber:
@@ -97,24 +81,14 @@ def person_key(participant_id: str) -> str:
 
 
 class Hub:
-    """Fan-out to the readers of this process, and notices between processes.
+    """Fan-out to the readers of this process."""
 
-    `on_notice` is called with every notice of another process (and of none of ours): "unread" (look at the
-    counts of an inbox again), "sent" (somebody's own message went out), "signed-out" (a session has ended).
-    """
-
-    def __init__(self, on_notice: Callable[[Notice], Awaitable[None]], on_reconnect: Callable[[], None]) -> None:
+    def __init__(self, bus: Bus) -> None:
+        self.bus = bus
         self._by_inbox: dict[ThreadAddress, set[Subscriber]] = {}
         self._by_person: dict[str, set[Subscriber]] = {}
-        self._origin = uuid.uuid4().hex
-        self._on_notice = on_notice
-        self._on_reconnect = on_reconnect
-        self._groups: set[str] = set()
-        self._listener: asyncio.Task[None] | None = None
-        self._errands: set[asyncio.Task[None]] = set()
-        self._channel = ""
+        self._elsewhere: dict[str, dict[str, tuple[int, float]]] = {}
         self._is_deserted = asyncio.Event()
-        self._alone = isinstance(get_channel_layer(), InMemoryChannelLayer)
 
     # -- readers ----------------------------------------------------------------------------------------------
 
@@ -122,8 +96,10 @@ class Hub:
         """Start handing items to a reader: those of one inbox, or (no address) the person's counts only."""
         if address is not None:
             self._by_inbox.setdefault(address, set()).add(subscriber)
+        is_first = subscriber.person not in self._by_person
         self._by_person.setdefault(subscriber.person, set()).add(subscriber)
-        self.join(f"portal.person.{subscriber.person}")
+        self.bus.join(_group(subscriber.person))
+        self._tell_count(subscriber.person, asks=is_first)
         metrics.streams_open.inc()
 
     def detach(self, subscriber: Subscriber, address: ThreadAddress | None) -> None:
@@ -136,9 +112,11 @@ class Hub:
         metrics.streams_closed.labels(subscriber.closed_because or "client").inc()
         if not mine:
             del self._by_person[subscriber.person]
+            self._elsewhere.pop(subscriber.person, None)
+            self.bus.leave(_group(subscriber.person))
             if not self._by_person:
                 self._is_deserted.set()
-            self._errand(self._leave(f"portal.person.{subscriber.person}"))
+        self._tell_count(subscriber.person)
         if address is not None and address in self._by_inbox:
             self._by_inbox[address].discard(subscriber)
             if not self._by_inbox[address]:
@@ -150,6 +128,12 @@ class Hub:
     def readers_of(self, person: str) -> set[Subscriber]:
         """Every stream of a participant in this process, whatever it shows."""
         return self._by_person.get(person, set())
+
+    def streams_of(self, person: str) -> int:
+        """How many streams a participant has open, those in other processes included as far as they have told."""
+        now = time.monotonic()
+        elsewhere = sum(count for count, until in self._elsewhere.get(person, {}).values() if until > now)
+        return len(self.readers_of(person)) + elsewhere
 
     def everybody(self) -> list[Subscriber]:
         return [subscriber for mine in self._by_person.values() for subscriber in mine]
@@ -176,89 +160,28 @@ class Hub:
 
     # -- other processes --------------------------------------------------------------------------------------
 
-    def join(self, group: str) -> None:
-        """Hear the notices of a group from now on."""
-        if group not in self._groups and not self._alone:
-            self._groups.add(group)
-            self._errand(self._enter(group))
-
     def tell(self, person: str, notice: Notice) -> None:
         """Send a notice to every process in which this person has a stream. Never waits, never fails."""
-        if not self._alone:
-            self._errand(self._send(f"portal.person.{person}", notice))
+        self.bus.tell(_group(person), notice)
 
-    def tell_everybody(self, notice: Notice) -> None:
-        if not self._alone:
-            self._errand(self._send(_EVERYBODY, notice))
+    def tell_counts(self) -> None:
+        """Let the other processes know how many streams everybody has here."""
+        for person in self._by_person:
+            self._tell_count(person)
 
-    def listen(self) -> None:
-        """Start hearing the other processes; harmless when repeated."""
-        if self._listener is None and not self._alone:
-            self._groups.add(_EVERYBODY)
-            self._listener = asyncio.create_task(self._hear(), name="hub")
+    def _tell_count(self, person: str, *, asks: bool = False) -> None:
+        mine = len(self.readers_of(person))
+        self.tell(person, {"what": "streams", "person": person, "count": mine, "asks": asks})
 
-    async def aclose(self) -> None:
-        """Let notices that are on their way arrive (each has 5 s), then stop listening."""
-        await asyncio.gather(*self._errands, return_exceptions=True)
-        if self._listener is not None:
-            self._listener.cancel()
-            await asyncio.gather(self._listener, return_exceptions=True)
+    def told_count(self, notice: Notice) -> None:
+        """Another process says how many streams a person has there, and may ask the same."""
+        person = str(notice["person"])
+        if person in self._by_person:
+            until = time.monotonic() + _COUNT_SECONDS
+            self._elsewhere.setdefault(person, {})[str(notice["origin"])] = (int(notice["count"]), until)
+            if notice["asks"]:
+                self._tell_count(person)
 
-    async def ping(self) -> None:
-        """Raise what the channel layer raises when it can't carry a message (for /readyz)."""
-        async with asyncio.timeout(2):
-            await get_channel_layer().group_send("portal.ping", {"type": "ping"})
 
-    def _errand(self, work: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(work)
-        self._errands.add(task)  # a task that nobody holds may be collected half-way
-        task.add_done_callback(self._errands.discard)
-
-    async def _enter(self, group: str) -> None:
-        self.listen()
-        if self._channel:
-            with suppress(*AWAY):
-                await get_channel_layer().group_add(group, self._channel)
-
-    async def _leave(self, group: str) -> None:
-        if group in self._groups and group.rpartition(".")[2] not in self._by_person:
-            self._groups.discard(group)
-            if self._channel:
-                with suppress(*AWAY):
-                    await get_channel_layer().group_discard(group, self._channel)
-
-    async def _send(self, group: str, notice: Notice) -> None:
-        try:
-            async with asyncio.timeout(5):
-                await get_channel_layer().group_send(group, {"type": "look.again", "origin": self._origin, **notice})
-        except AWAY as problem:
-            # The other processes see it at their next comparison with the database (D5).
-            log.warning("a notice was not sent: %s", type(problem).__name__)
-
-    async def _hear(self) -> None:
-        failures = 0
-        while True:
-            try:
-                layer = get_channel_layer()
-                self._channel = await layer.new_channel("portal")
-                for group in tuple(self._groups):
-                    await layer.group_add(group, self._channel)
-                if failures:
-                    self._on_reconnect()
-                failures = 0
-                while True:
-                    await self._take(await layer.receive(self._channel))
-            except AWAY as problem:
-                self._channel = ""
-                delay = _RETRY_SECONDS[min(failures, len(_RETRY_SECONDS) - 1)]
-                failures += 1
-                log.warning("the channel layer is away (%s); next try in %s s", type(problem).__name__, delay)
-                await asyncio.sleep(delay)
-
-    async def _take(self, notice: Notice) -> None:
-        if notice.get("origin") == self._origin:
-            return
-        try:
-            await self._on_notice(notice)
-        except (KeyError, TypeError, ValueError) as problem:  # of another version of us, or of a stranger
-            log.warning("a notice was not understood: %s", type(problem).__name__)
+def _group(person: str) -> str:
+    return f"portal.person.{person}"

@@ -243,7 +243,7 @@ async def delete_topic(address: ThreadAddress, topic: str, *, access: Access) ->
     floor = max((message.order for message in newest.messages), default="")
     counts = await runtime.ledger.run(store.drop_topics, inbox, {topic: floor})
     runtime.ledger.announce(inbox, counts)
-    runtime.hub.tell(hub.person_key(access.participant_id), {"what": "unread", "inbox": inbox.told()})
+    runtime.hub.tell(hub.person_key(access.participant_id), {"what": "gone", "inbox": inbox.told(), "topic": topic})
     feed = runtime.feeds.get(address)
     if feed is not None:
         feed.gaps.forget_topic(topic)

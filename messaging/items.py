@@ -17,7 +17,7 @@ class StreamItem:
     person's own `message`, from any tab or device), "unread" (`topic`, `unread_count`, `total`, `address`),
     "counts" (at the start of a stream: unread by topic, those that have any),
     "recovered" (`count` messages came late after a break `since`..`until`), "status" (`state`, `attempt`,
-    `retry_in_seconds`) or "resync" (`reason`).
+    `retry_in_seconds`), "gone" (`topic`: its messages were deleted) or "resync" (`reason`).
     """
 
     kind: str

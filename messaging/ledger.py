@@ -13,7 +13,7 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 _THREADS = 4
 _BATCH = 2_000
 _MAX_WAITING = 50_000
+_LOOKED_AT = 500
 _FLUSH_SECONDS = 5
 _PAUSE_SECONDS = 0.02  # between batches: receipts that come in bursts are written together
 _RETRY_SECONDS = (0.2, 0.5, 1, 2, 5)
@@ -148,13 +149,16 @@ class Ledger:
         await self.flush()
         return (await self.run(unread.counts, [inbox]))[inbox]
 
-    async def look_again(self, inbox: InboxRef) -> None:
+    async def look_again(self, inboxes: Sequence[InboxRef]) -> None:
         """Another process has changed something: show the readers here what the database says now."""
-        written = -1
-        while written != self._written:  # what we write meanwhile announces newer counts than these
-            written = self._written
-            by_topic = (await self.run(unread.counts, [inbox]))[inbox]
-        self.announce(inbox, by_topic)
+        for start in range(0, len(inboxes), _LOOKED_AT):
+            several = inboxes[start : start + _LOOKED_AT]
+            written = -1
+            while written != self._written:  # what we write meanwhile announces newer counts than these
+                written = self._written
+                found = await self.run(unread.counts, several)
+            for inbox, by_topic in found.items():
+                self.announce(inbox, by_topic)
 
     def announce(self, inbox: InboxRef, by_topic: CountsByTopic) -> None:
         """Tell the readers in this process which counts of an inbox have changed."""

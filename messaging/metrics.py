@@ -11,6 +11,7 @@ feeds_open = Gauge("portal_feeds_open", "Upstream streams that this process keep
 upstream_connects = Counter("portal_upstream_connects", "Tries to open an upstream stream, by outcome.", ["outcome"])
 messages_received = Counter("portal_messages_received", "Messages accepted from upstream, by source.", ["source"])
 messages_dropped = Counter("portal_messages_dropped", "Upstream events not passed on, by reason.", ["reason"])
+bus_away = Gauge("portal_bus_away", "1 while the channel layer carries nothing to other processes.")
 ledger_batch_seconds = Histogram("portal_ledger_batch_seconds", "Time to write one batch of receipts.")
 ledger_failures = Counter("portal_ledger_failures", "Batches that the database refused and that were tried again.")
 ledger_waiting = Gauge("portal_ledger_waiting", "Receipts and reads that wait to be written.")

@@ -7,34 +7,35 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from weakref import WeakKeyDictionary
 
 from django.conf import settings
 
-from messaging import hub, sessions, upstream
-from messaging.errors import LedgerUnavailable, UpstreamError
+from messaging import bus, upstream
+from messaging.bus import Bus, Notice
+from messaging.errors import LedgerUnavailable
 from messaging.feeds import Feeds
-from messaging.hub import Hub, Notice, Subscriber
+from messaging.hub import Hub, Subscriber
 from messaging.items import StreamItem
 from messaging.ledger import Ledger
 from messaging.outlet import Surroundings
+from messaging.sessions import Access
 from messaging.tenancy import Tenancy
 from messaging.unread import InboxRef
+from messaging.watch import Watch
 from messaging.wire import ThreadAddress
 
 log = logging.getLogger(__name__)
 
-_SESSION_CHECK_SECONDS = 5
-_TENANT_CHECK_SECONDS = 60
 _DRAIN_SECONDS = 8
 
 
 class Runtime:
-    """Client, hub, ledger, feeds and tenancy of one event loop."""
+    """Client, bus, hub, ledger, feeds, tenancy and watch of one event loop."""
 
-    channel_layer_errors = hub.AWAY
+    channel_layer_errors = bus.AWAY
 
     def __init__(self) -> None:
         self.secret = settings.SECRET_KEY.encode()
@@ -47,9 +48,11 @@ class Runtime:
                 heartbeat_seconds=settings.XIANS_HEARTBEAT_SECONDS,
             )
         )
-        self.hub = Hub(self._noticed, self._look_everywhere)
+        self.bus = Bus(self._noticed, self._look_everywhere)
+        self.hub = Hub(self.bus)
         self.ledger = Ledger(self.hub)
         self.tenancy = Tenancy(self.client)
+        self.watch = Watch(self.ledger, self.tenancy, self._sweep)
         self.feeds = Feeds(
             Surroundings(
                 client=self.client,
@@ -63,96 +66,56 @@ class Runtime:
         self.visited: dict[ThreadAddress, InboxRef] = {}
         self.refreshed: dict[ThreadAddress, float] = {}
         self.refreshing: dict[ThreadAddress, asyncio.Task[None]] = {}
-        self.sign_ins: dict[Subscriber, sessions.Access] = {}
-        self.tenants_shown: dict[Subscriber, str] = {}
-        self._sentinels: list[asyncio.Task[None]] = []
+        self._sweeping: asyncio.Future[None] | None = None
         self.sending: dict[tuple[InboxRef, str], asyncio.Task[str]] = {}
 
-    # -- streams and their sign-ins ---------------------------------------------------------------------------
-
-    def admit(self, subscriber: Subscriber, access: sessions.Access, tenant_id: str) -> None:
-        """Watch over the sign-in behind an open stream; it ends when that does."""
-        self.sign_ins[subscriber] = access
-        self.tenants_shown[subscriber] = tenant_id
-        self.hub.listen()
-        if not self._sentinels or any(task.done() for task in self._sentinels):
-            for task in self._sentinels:
-                task.cancel()
-            self._sentinels = [
-                asyncio.create_task(self._every(_SESSION_CHECK_SECONDS, self._end_signed_out), name="sign-ins"),
-                asyncio.create_task(self._every(_TENANT_CHECK_SECONDS, self._end_forbidden), name="tenants"),
-            ]
-
-    def dismiss(self, subscriber: Subscriber) -> None:
-        self.sign_ins.pop(subscriber, None)
-        self.tenants_shown.pop(subscriber, None)
+    def watch_over(self, subscriber: Subscriber, access: Access, tenant_id: str) -> None:
+        """End a stream when the sign-in behind it does, or the membership in the tenant ("": none) that it shows."""
+        self.bus.listen()
+        self.watch.add(subscriber, access, tenant_id)
 
     def end_session(self, session_key: str) -> None:
         """End every stream of a sign-in that was just ended, here and in the other processes."""
-        self._close_session(session_key)
-        self.hub.tell_everybody({"what": "signed-out", "session": session_key})
-
-    def _close_session(self, session_key: str) -> None:
-        for subscriber, access in list(self.sign_ins.items()):
-            if access.session_key == session_key:
-                subscriber.close("signed-out")
-
-    async def _every(self, seconds: float, check: Callable[[], Awaitable[None]]) -> None:
-        while True:
-            await asyncio.sleep(seconds)
-            try:
-                await check()
-            except LedgerUnavailable as problem:
-                log.warning("sign-ins could not be checked: %s", problem.detail)
-
-    async def _end_signed_out(self) -> None:
-        watched = {(access.session_key, access.user_id) for access in self.sign_ins.values()}
-        if not watched:
-            return
-        over = await self.ledger.run(sessions.ended, watched)
-        for subscriber, access in list(self.sign_ins.items()):
-            if (access.session_key, access.user_id) in over:
-                subscriber.close("signed-out")
-
-    async def _end_forbidden(self) -> None:
-        for subscriber, access in list(self.sign_ins.items()):
-            tenant_id = self.tenants_shown.get(subscriber)
-            if not tenant_id:  # an overview; notices that were lost are made good by looking again
-                subscriber.put(StreamItem("unread"))
-                continue
-            try:
-                is_member = await self.tenancy.is_member(
-                    access.participant_id, tenant_id, access.token, max_age=_TENANT_CHECK_SECONDS
-                )
-            except UpstreamError as problem:
-                log.warning("a membership could not be checked: %s", problem.detail)
-            else:
-                if not is_member:
-                    subscriber.close("forbidden")
+        self.watch.end_session(session_key)
+        self.bus.tell_everybody({"what": "signed-out", "session": session_key})
 
     # -- other processes --------------------------------------------------------------------------------------
 
     async def _noticed(self, notice: Notice) -> None:
-        if notice.get("what") == "signed-out":
-            self._close_session(str(notice.get("session")))
-            return
-        inbox = InboxRef.from_told(notice["inbox"])
-        if notice.get("what") == "sent":
+        """A notice of another process: what has happened, and to which inbox."""
+        what = notice.get("what")
+        if what == "signed-out":
+            self.watch.end_session(str(notice.get("session")))
+        elif what == "streams":
+            self.hub.told_count(notice)
+        else:
+            inbox = InboxRef.from_told(notice["inbox"])
             feed = self.feeds.get(inbox.address)
-            if feed is not None:
-                feed.gaps.look_again()
-            return
-        try:
-            await self.ledger.look_again(inbox)
-        except LedgerUnavailable as problem:
-            log.warning("counts could not be read again: %s", problem.detail)
+            if what == "sent":
+                if feed is not None:
+                    feed.gaps.look_again()
+                return
+            if what == "gone" and feed is not None:
+                feed.gaps.forget_topic(str(notice["topic"]))
+            try:
+                await self.ledger.look_again([inbox])
+            except LedgerUnavailable as problem:
+                log.warning("counts could not be read again: %s", problem.detail)
 
     def _look_everywhere(self) -> None:
-        """Notices may have been lost: look at every inbox that somebody here is watching."""
+        """Notices were lost: look at everything that somebody here is watching."""
         for feed in self.feeds.all():
             feed.gaps.look_again()
-            task = asyncio.ensure_future(self._noticed({"what": "unread", "inbox": feed.inbox.told()}))
-            task.add_done_callback(lambda done: done.exception())
+        self._sweeping = asyncio.ensure_future(self._sweep())
+        self._sweeping.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+    async def _sweep(self) -> None:
+        """Notices may have been lost without a sign of it: show what the database says."""
+        self.hub.tell_counts()
+        for subscriber in self.hub.everybody():
+            if subscriber.is_overview:
+                subscriber.put(StreamItem("unread"))
+        await self.ledger.look_again([feed.inbox for feed in self.feeds.all()])
 
     # -- the end ----------------------------------------------------------------------------------------------
 
@@ -174,12 +137,10 @@ class Runtime:
             log.error("not everything was written before the end: %s", problem.detail)
 
     async def aclose(self) -> None:
-        for task in self._sentinels:
-            task.cancel()
-        await asyncio.gather(*self._sentinels, return_exceptions=True)
+        await self.watch.aclose()
         await self.feeds.aclose()
         await self.ledger.aclose()
-        await self.hub.aclose()
+        await self.bus.aclose()
         await self.client.aclose()
 
 

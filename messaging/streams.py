@@ -93,11 +93,11 @@ async def open_stream(address: ThreadAddress, access: Access, wishes: Wishes) ->
     except BaseException:
         runtime.feeds.leave(address, subscriber)
         raise
-    runtime.admit(subscriber, access, address.tenant_id)
+    runtime.watch_over(subscriber, access, address.tenant_id)
     metrics.streams_opened.labels(start.resumed).inc()
 
     def leave() -> None:
-        runtime.dismiss(subscriber)
+        runtime.watch.remove(subscriber)
         runtime.feeds.leave(address, subscriber)
 
     return _response(EventStream(runtime, subscriber, inbox, wishes, start, leave, feed.thread_id))
@@ -108,10 +108,10 @@ async def open_overview(access: Access, wishes: Wishes) -> StreamingHttpResponse
     runtime = current()
     subscriber = Subscriber(_admit(runtime, access), is_overview=True)
     runtime.hub.attach(subscriber, None)
-    runtime.admit(subscriber, access, "")
+    runtime.watch_over(subscriber, access, "")
 
     def leave() -> None:
-        runtime.dismiss(subscriber)
+        runtime.watch.remove(subscriber)
         runtime.hub.detach(subscriber, None)
 
     return _response(EventStream(runtime, subscriber, None, wishes, Start([], None, "fresh"), leave, ""))
@@ -291,7 +291,7 @@ class EventStream:
 
     def _heartbeat(self) -> bytes:
         self._next_heartbeat = time.monotonic() + self._wishes.heartbeat_seconds
-        mine = len(self._runtime.hub.readers_of(self._subscriber.person))
+        mine = self._runtime.hub.streams_of(self._subscriber.person)
         return sse.encode("heartbeat", json.dumps({"timestamp": _now(), "subscriberCount": mine}))
 
     def _goodbye(self, reason: str) -> bytes:

@@ -32,6 +32,8 @@ _MAX_JSON_BYTES = 32 << 20
 _MAX_COMPLAINT_BYTES = 4096
 _MAX_RETRY_AFTER = 60
 _REST_CONNECTIONS = 64
+_USERS_PAGE = 500
+_MAX_USER_PAGES = 100
 _CANNOT_CONVERSE = ("not registered", "no agent process registered", "conversational")
 
 
@@ -94,6 +96,17 @@ class UpstreamClient:
             return directory.tenants(await self._get(_path("participants", participant_id), {}, bearer))
         except errors.ActivationNotFound:
             return []
+
+    async def approved_users(self, tenant_id: str, *, bearer: str) -> set[str]:
+        """The participant ids of everybody whom a tenant lists as approved (4.3); for the service's own key only."""
+        found: set[str] = set()
+        for page in range(1, _MAX_USER_PAGES + 1):
+            query = {"page": str(page), "pageSize": str(_USERS_PAGE)}
+            users = directory.users(await self._get(_path("tenants", tenant_id, "users"), query, bearer))
+            found |= {user.participant_id for user in users if user.is_approved}
+            if len(users) < _USERS_PAGE:
+                break
+        return found
 
     async def activations(self, tenant_id: str, *, bearer: str) -> list[directory.Activation]:
         return directory.activations(await self._get(_path("tenants", tenant_id, "agentActivations"), {}, bearer))
