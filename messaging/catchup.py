@@ -31,13 +31,15 @@ class Difference:
 
     `topics` as they are listed now; the `messages` behind what changed, oldest first; `floors`: topics with more news
     than we fetch, and the order up to which they were not looked at; `gone`: topics that were listed before and hold
-    no message now, and the order up to which they were seen; `is_news`: whether anything differs from what was known.
+    no message now, and the order up to which they were seen; `whole`: the ids of all messages of the topics that were
+    read to their beginning; `is_news`: whether anything differs from what was known.
     """
 
     topics: list[TopicSummary]
     messages: list[Message] = field(default_factory=list)
     floors: dict[str, str] = field(default_factory=dict)
     gone: dict[str, str] = field(default_factory=dict)
+    whole: dict[str, set[str]] = field(default_factory=dict)
     is_news: bool = False
 
 
@@ -90,10 +92,12 @@ async def compare(
     async def fetch(topic: TopicSummary) -> None:
         state = known.get(topic.scope, NOTHING_KNOWN)
         async with gate:
-            messages, floor = await _news(client, address, topic, state, bearer=bearer)
-        difference.messages.extend(messages)
-        if floor:
-            difference.floors[topic.scope] = floor
+            news = await _news(client, address, topic, state, bearer=bearer)
+        difference.messages.extend(news.messages)
+        if news.floor:
+            difference.floors[topic.scope] = news.floor
+        elif news.is_whole and len(news.messages) >= topic.message_count:
+            difference.whole[topic.scope] = {message.id for message in news.messages}
 
     changed = [topic for topic in listing.topics if is_changed(topic, known)]
     await asyncio.gather(*(fetch(topic) for topic in changed))
@@ -108,10 +112,19 @@ def is_changed(topic: TopicSummary, known: Mapping[str, TopicState]) -> bool:
     return (topic.message_count, topic.last_message_at) != (state.count, state.last_at)
 
 
+@dataclass(frozen=True, slots=True)
+class _News:
+    """Messages of a topic; `floor`: where we stopped though more is unknown; `is_whole`: these are all it holds."""
+
+    messages: list[Message]
+    floor: str = ""
+    is_whole: bool = False
+
+
 async def _news(
     client: UpstreamClient, address: ThreadAddress, topic: TopicSummary, state: TopicState, *, bearer: str
-) -> tuple[list[Message], str]:
-    """A topic's messages from the newest back to what is known, and where we stopped if that was too early."""
+) -> _News:
+    """A topic's messages from the newest back to what is known."""
     found: dict[str, Message] = {}
     page = 0
     while True:
@@ -120,14 +133,14 @@ async def _news(
         for message in answer.messages:
             found.setdefault(message.id, message)
         if answer.is_last:
-            return list(found.values()), ""
+            return _News(list(found.values()), is_whole=True)
         if not answer.messages:
             continue
         oldest = min(answer.messages, key=lambda message: message.order)
         if oldest.order <= state.floor or (state.last_at and oldest.created_at < state.last_at - _LATE):
-            return list(found.values()), ""
+            return _News(list(found.values()))
         if len(found) >= _MAX_MESSAGES:
-            return list(found.values()), oldest.order
+            return _News(list(found.values()), floor=oldest.order)
 
 
 async def newest(
@@ -176,6 +189,12 @@ async def after(
                 break
     streamed = [message for message in found.values() if message.is_streamed]
     return sorted(streamed, key=lambda message: message.order), complete
+
+
+async def whole(client: UpstreamClient, address: ThreadAddress, topic: str, *, bearer: str) -> set[str] | None:
+    """The ids of everything that a topic holds now; None when that is more than one page."""
+    answer = await client.history(address, topic, page=1, page_size=_HISTORY_PAGE, bearer=bearer)
+    return {message.id for message in answer.messages} if answer.is_last else None
 
 
 async def find(

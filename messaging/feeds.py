@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 _BLIND_SECONDS = (0.0, 0.1, 1.0, 4.0)
 """When to compare after `connected`: upstream attaches its listener only after announcing it (U2)."""
 _AFTER_SENDING = 3.0
+_CROWDED_SECONDS = 5.0
 _AT_ONCE = 64
 """After so many messages the readers get their turn: a burst must not look like a slow reader."""
 
@@ -169,8 +170,7 @@ class Feed:
             metrics.messages_dropped.labels("isolation").inc()
             raise errors.UpstreamMisbehaved("the stream greets another tenant")
         self.thread_id = str(wire.field(told, "threadId") or "")
-        if not self.outlet.start:
-            self.outlet.start = wire.order_at(wire.timestamp(wire.field(told, "timestamp")) or datetime.now(UTC))
+        self.outlet.begin(wire.order_at(wire.timestamp(wire.field(told, "timestamp")) or datetime.now(UTC)))
         self.state = "live"
         metrics.upstream_connects.labels("connected").inc()
         if not self._first.done():
@@ -208,7 +208,10 @@ class Feed:
         else:
             metrics.messages_received.labels("stream").inc()
             self.gaps.expect(message)
+            was_crowded = self.outlet.is_crowded
             self.outlet.hand_out(message, json, event)
+            if self.outlet.is_crowded and not was_crowded:
+                self.gaps.look_again(_CROWDED_SECONDS)
 
     # -- the end ----------------------------------------------------------------------------------------------
 

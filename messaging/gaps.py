@@ -150,6 +150,7 @@ class Gaps:
             self._expected = await ledger.topic_states(self._inbox)
             self._is_settled = True
         known = dict(self._expected)
+        provable = self._outlet.provable()
         difference = await catchup.compare(self._around.client, self._inbox.address, known, bearer=self._bearer())
         recovered = await self._bring_in(difference.messages, known)
         if difference.is_news or not self._is_settled:
@@ -162,6 +163,8 @@ class Gaps:
         if self.away_since is not None:
             self._back(recovered)
         self.is_complete = True
+        await ledger.flush()
+        self._outlet.prove(provable)
         self._outlet.tidy()
 
     async def _bring_in(self, messages: list[Message], known: dict[str, TopicState]) -> int:
@@ -225,6 +228,8 @@ class Gaps:
         ledger = self._around.ledger
         await ledger.flush()
         await ledger.run(unread.settle, self._inbox, difference.topics, difference.floors)
+        if difference.whole:
+            ledger.announce(self._inbox, await ledger.run(unread.keep_only, self._inbox, difference.whole))
         if difference.floors:
             self._around.hub.publish(self._inbox.address, StreamItem("resync", reason="too-much-missed"))
         if difference.gone:

@@ -20,7 +20,7 @@ from messaging.directory import Activation, AgentDetail, Tenant
 from messaging.runtime import Runtime, current
 from messaging.sessions import Access
 from messaging.unread import InboxRef, Read, TopicUnread
-from messaging.visits import refresh_if_possible, visit
+from messaging.visits import refresh, refresh_if_possible, visit
 from messaging.wire import GENERAL, Message, ThreadAddress, TopicPage, TopicSummary
 
 log = logging.getLogger(__name__)
@@ -178,7 +178,7 @@ async def cursor(address: ThreadAddress) -> str:
     runtime = current()
     feed = runtime.feeds.get(address)
     if feed is not None and feed.is_complete:
-        return feed.outlet.start_cursor()
+        return feed.outlet.cursor()
     now = datetime.now(UTC)
     sealer = Sealer(runtime.secret, address.key)
     return sealer.write(wire.order_at(now - _PAGE_OVERLAP), int(now.timestamp() * 1000))
@@ -195,16 +195,22 @@ async def unread(address: ThreadAddress, *, access: Access) -> Unread:
 
 
 async def read(address: ThreadAddress, topic: str, *, up_to: str | None, access: Access) -> Counts:
-    """Mark a topic read, up to a message id or altogether. An id that isn't this inbox's changes nothing."""
+    """Mark a topic read, up to a message id or altogether. An id that isn't this inbox's changes nothing.
+
+    Raises UpstreamError's subclasses when upstream has to be asked where the message stands, and can't be: a client
+    that is told "done" never says it again.
+    """
     runtime = current()
     inbox = await visit(runtime, address, access)
     await runtime.ledger.flush()
     place = _heard(runtime, inbox, topic, up_to) if up_to else None
     if up_to and place is None:
         place = await runtime.ledger.run(store.order_of, inbox, topic, up_to)
-    if place is None:
+    if up_to is None:
         await refresh_if_possible(runtime, inbox, access)
-        place = await _found(runtime, inbox, topic, up_to, access) if up_to else None
+    elif place is None:
+        await refresh(runtime, inbox, access)
+        place = await _found(runtime, inbox, topic, up_to, access)
     if up_to is None or place is not None:
         runtime.ledger.read(Read(inbox, topic, up_to=place))
     counts = await runtime.ledger.counts(inbox)
@@ -219,13 +225,11 @@ def _heard(runtime: Runtime, inbox: InboxRef, topic: str, message_id: str) -> st
 
 
 async def _found(runtime: Runtime, inbox: InboxRef, topic: str, message_id: str, access: Access) -> str | None:
-    """The place of a message that isn't an answer: the person's own, say, which is often the last on the screen."""
+    """The place of a message that has no receipt: the person's own, say, which is often the last on the screen."""
     bearer = runtime.client.bearer(access.token)
-    try:
-        found = await catchup.find(runtime.client, inbox.address, topic, {message_id}, bearer=bearer)
-    except errors.UpstreamError as problem:
-        log.info("a message to read up to was not looked for: %s", problem.detail)
-        return None
+    found = await catchup.find(runtime.client, inbox.address, topic, {message_id}, bearer=bearer)
+    for message in found:
+        runtime.ledger.record(inbox, message)
     return found[0].order if found else None
 
 
@@ -242,6 +246,10 @@ async def delete_topic(address: ThreadAddress, topic: str, *, access: Access) ->
     await runtime.ledger.flush()
     floor = max((message.order for message in newest.messages), default="")
     counts = await runtime.ledger.run(store.drop_topics, inbox, {topic: floor})
+    looked_at = datetime.now(UTC)
+    rest = await catchup.whole(runtime.client, address, topic, bearer=bearer)
+    if rest is not None:  # what was answered between the look and the deletion is gone, too
+        counts = await runtime.ledger.run(store.keep_only, inbox, {topic: rest}, known_until=looked_at)
     runtime.ledger.announce(inbox, counts)
     runtime.hub.tell(hub.person_key(access.participant_id), {"what": "gone", "inbox": inbox.told(), "topic": topic})
     feed = runtime.feeds.get(address)

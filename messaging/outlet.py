@@ -9,21 +9,24 @@ from __future__ import annotations
 import time
 from collections import deque
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 from messaging import metrics
-from messaging.cursors import Cursor, Sealer
+from messaging.cursors import MOST_MARKS, Cursor, Sealer, mark
 from messaging.hub import Hub
 from messaging.items import StreamItem
 from messaging.ledger import Ledger
 from messaging.unread import InboxRef
 from messaging.upstream import UpstreamClient
-from messaging.wire import Message
+from messaging.wire import Message, order_at
 
 _RING_ITEMS = 256
 _RING_BYTES = 1 << 18
 _RING_SECONDS = 300
 _IDS = 512
 _SAME_MOMENT_MS = 1000
+_SETTLING = timedelta(seconds=5)
+"""How long after its creation time a message may be stored at the latest, as far as we rely on it."""
 _NOWHERE = "0" * 17 + "-"
 _OWN_EVENTS = frozenset({"connected", "heartbeat", "unread", "resync", "goodbye", "status"})
 _LONGEST_EVENT_NAME = 64
@@ -43,19 +46,26 @@ class Surroundings:
 class Outlet:
     """The way out for the messages of one inbox.
 
-    `start` is the order at which its feed began to listen, `head` the newest place that was handed out.
+    `start` is the order at which its feed began to listen, `head` the newest place that was handed out, `proven` the
+    place up to which nothing is missing: upstream has been compared since. Cursors say "everything up to `proven`, and
+    these few behind it", so that no cursor promises what its holder never saw.
     """
 
     __slots__ = (
         "_around",
+        "_behind",
         "_forgotten",
+        "_head_since",
         "_ids",
         "_ids_floor",
         "_inbox",
         "_last_sent_ms",
+        "_marks",
         "_ring",
         "_ring_bytes",
         "head",
+        "is_crowded",
+        "proven",
         "sealer",
         "start",
     )
@@ -64,6 +74,11 @@ class Outlet:
         self.sealer = Sealer(around.secret, inbox.address.key)
         self.start = ""
         self.head = ""
+        self.proven = _NOWHERE
+        self.is_crowded = False  # more stands behind `proven` than a cursor can name
+        self._behind: dict[str, str] = {}  # what was handed out behind `proven`: place to mark
+        self._marks = ""
+        self._head_since = 0.0
         self._inbox = inbox
         self._around = around
         self._ring: deque[StreamItem] = deque()
@@ -72,6 +87,12 @@ class Outlet:
         self._ids: dict[str, tuple[int, str]] = {}
         self._ids_floor = ""  # up to here a message may have been handed out and its id forgotten
         self._last_sent_ms = 0
+
+    def begin(self, start: str) -> None:
+        """The feed has begun to listen; what was before is not news to anybody who comes now."""
+        if not self.start:
+            self.start = start
+            self.proven = max(self.proven, start)
 
     # -- what is known ----------------------------------------------------------------------------------------
 
@@ -103,8 +124,11 @@ class Outlet:
         """Give a message to every reader, put it into the ring and queue its receipt."""
         self.remember(message, hash(json) if json else 0)
         is_late = message.order < self.head
-        self.head = max(self.head, message.order)
-        item = self.item(message, self.head, json=json if "\n" not in json else "", event=event)
+        if not is_late:
+            self.head, self._head_since = message.order, time.monotonic()
+        self._put_behind(message)
+        item = self._item(message, json, event)
+        item.cursor = self.cursor()
         self._ring.append(item)
         self._ring_bytes += len(item.json)
         self._trim()
@@ -113,46 +137,71 @@ class Outlet:
 
     def edit(self, message: Message, json: str, event: str) -> None:
         """A message that was shown before, changed: pages replace it, and nobody counts it (U4)."""
-        item = self.item(message, json=json if "\n" not in json else "", event=event)
-        item.cursor, item.is_edit = "", True
+        item = self._item(message, json, event)
+        item.is_edit = True
         self._around.hub.publish(self._inbox.address, item)
 
-    def item(self, message: Message, cursor_order: str | None = None, *, json: str = "", event: str = "") -> StreamItem:
-        """A message as streams carry it. `cursor_order` is the place up to which its reader then has everything."""
-        self._last_sent_ms = max(self._last_sent_ms + 1, time.time_ns() // 1_000_000)
-        return StreamItem(
-            "message",
-            message=message,
-            event=_event_name(event or message.kind),
-            json=json or message.stream_json(),
-            cursor=self.sealer.write(cursor_order or message.order, self._last_sent_ms),
-            sent_ms=self._last_sent_ms,
-        )
+    def _item(self, message: Message, json: str, event: str) -> StreamItem:
+        return item_of(message, json if "\n" not in json else "", event, sent_ms=self._now_ms())
+
+    # -- cursors ----------------------------------------------------------------------------------------------
+
+    def cursor(self) -> str:
+        """A cursor for a reader who has everything that was handed out here."""
+        return self.sealer.write(self.proven, self._now_ms(), self._marks)
+
+    def _now_ms(self) -> int:
+        self._last_sent_ms = max(self._last_sent_ms + 1, time.time_ns() // 1_000_000)  # no two cursors are the same
+        return self._last_sent_ms
+
+    def provable(self) -> str:
+        """How far a comparison that begins now will prove that nothing is missing."""
+        is_settled = time.monotonic() - self._head_since > _SETTLING.total_seconds()
+        return self.head if is_settled or not self.head else earlier(self.head, _SETTLING)
+
+    def prove(self, order: str) -> None:
+        """Nothing up to `order` is missing any more, and the database knows all of it."""
+        if order > self.proven:
+            self.proven = order
+            self._behind = {place: its for place, its in self._behind.items() if place > order}
+            self._marks = "".join(self._behind.values())
+        self.is_crowded = False
+
+    def _put_behind(self, message: Message) -> None:
+        if message.order <= self.proven:
+            return
+        self._behind[message.order] = mark(message.id)
+        if len(self._behind) > MOST_MARKS:
+            # No comparison came in time. Half of them have to be taken for all that there is up to there.
+            self.prove(sorted(self._behind)[MOST_MARKS // 2])
+            self.is_crowded = True
+        else:
+            self._marks += self._behind[message.order]
 
     # -- coming back ------------------------------------------------------------------------------------------
 
-    def start_cursor(self) -> str:
-        """A cursor for a reader who has everything that was handed out here."""
-        self._last_sent_ms = max(self._last_sent_ms + 1, time.time_ns() // 1_000_000)
-        return self.sealer.write(self.head or self.start or _NOWHERE, self._last_sent_ms)
-
-    def replay(self, text: str, cursor: Cursor, *, is_complete: bool) -> list[StreamItem] | None:
-        """What came after a cursor, in the order in which it was sent; None when memory doesn't reach back that far.
-
-        `is_complete`: what came before this feed began has been compared with upstream.
-        """
+    def since(self, text: str) -> list[StreamItem] | None:
+        """What was handed out after the message with this cursor; None when the ring doesn't hold that one."""
         items = list(self._ring)
         for position in range(len(items) - 1, -1, -1):
             if items[position].cursor == text:
                 return items[position + 1 :]
-        sent_ms = cursor.sent_at.timestamp() * 1000
-        is_late = any(  # handed out after the cursor was written, with a place before it
-            item.message is not None and item.message.order <= cursor.order and item.sent_ms > sent_ms + _SAME_MOMENT_MS
-            for item in items
-        )
-        if is_complete and cursor.order >= max(self.start, self._forgotten) and not is_late:
-            return self.after(cursor.order)
         return None
+
+    def news(self, cursor: Cursor) -> list[StreamItem] | None:
+        """What the holder of another feed's cursor hasn't had; None when memory doesn't reach back that far.
+
+        Ask only when everything before this feed has been compared with upstream.
+        """
+        sent_ms = cursor.sent_at.timestamp() * 1000 + _SAME_MOMENT_MS
+        found = []
+        for item in self._ring:
+            assert item.message is not None
+            if item.message.order <= cursor.order and item.sent_ms > sent_ms:
+                return None  # it came late, with a place before the cursor's: the ledger knows more
+            if not cursor.covers(item.message.order, item.message.id):
+                found.append(item)
+        return found if cursor.order >= max(self.start, self._forgotten) else None
 
     def after(self, order: str) -> list[StreamItem]:
         """What is in memory behind a place."""
@@ -173,6 +222,26 @@ class Outlet:
         self._ring_bytes -= len(dropped.json)
         if dropped.message is not None:
             self._forgotten = max(self._forgotten, dropped.message.order)
+
+
+def item_of(message: Message, json: str = "", event: str = "", *, cursor: str = "", sent_ms: int = 0) -> StreamItem:
+    """A message as streams carry it."""
+    return StreamItem(
+        "message",
+        message=message,
+        event=_event_name(event or message.kind),
+        json=json or message.stream_json(),
+        cursor=cursor,
+        sent_ms=sent_ms,
+    )
+
+
+def earlier(order: str, by: timedelta) -> str:
+    """The place so much before an order."""
+    if not by:
+        return order
+    micros = int(order.partition("-")[0]) - by // timedelta(microseconds=1)
+    return order_at(datetime.fromtimestamp(max(micros, 0) / 1_000_000, UTC))
 
 
 def _event_name(name: str) -> str:

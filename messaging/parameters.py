@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
-from messaging import unread
+from messaging import cursors, unread
 from messaging.errors import Invalid
 from messaging.runtime import current
 from messaging.wire import GENERAL, ThreadAddress
@@ -16,7 +16,6 @@ TOPIC_LENGTH = 200
 TEXT_LENGTH = 100_000
 _REQUEST_ID_LENGTH = 100
 _HINT_LENGTH = 2_000
-_LONGEST_CURSOR = 200
 _TYPES = ("Chat", "Data", "File", "Handoff", "Webhook", "Reasoning", "Tool")
 _REFUSED_ORIGINS = ("app:", "heartbeat", "agent-initiated")
 """Upstream routes or expires messages of these origins: they would vanish from the conversation (xians-api.md 1.2)."""
@@ -156,4 +155,4 @@ def extras(values: Mapping[str, Any]) -> dict[str, Any]:
 def cursor(query: Mapping[str, Any], header: str | None) -> str | None:
     """Where a client's stream was: its `Last-Event-ID` header, else `lastEventId`. Over-long is as good as unknown."""
     value = header or query.get("lastEventId") or None
-    return value[:_LONGEST_CURSOR] if value else None
+    return value[: cursors.LONGEST] if value else None

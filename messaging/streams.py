@@ -12,22 +12,22 @@ import logging
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from django.conf import settings
 from django.http import StreamingHttpResponse
 
-from messaging import catchup, errors, hub, metrics, sse, unread
-from messaging.cursors import Cursor
-from messaging.feeds import Feed
+from messaging import errors, hub, metrics, sse, unread
+from messaging.cursors import mark
 from messaging.hub import Subscriber
 from messaging.items import StreamItem
+from messaging.resuming import Start, find_start
 from messaging.runtime import Runtime, current
 from messaging.sessions import Access
-from messaging.unread import CountsByTopic, InboxRef, Read
+from messaging.unread import InboxRef, Read
 from messaging.visits import visit
-from messaging.wire import ThreadAddress, order_at
+from messaging.wire import ThreadAddress
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,8 @@ _BACKLOG_ITEMS = 64
 _GOODBYES = {"shutdown": 1, "signed-out": 0, "forbidden": 0, "lagging": 0}
 """Why we end a stream on purpose, and after how many seconds its reader may come back."""
 _SAME_MOMENT = timedelta(seconds=1)
-_SURELY_SENT = timedelta(milliseconds=500)
+_HAD_SECONDS = 150
+"""More than two comparisons: by then a new feed has handed out what it found of the past."""
 
 type Encoder = Callable[[StreamItem], bytes]
 
@@ -80,7 +81,7 @@ async def open_stream(address: ThreadAddress, access: Access, wishes: Wishes) ->
     try:
         async with asyncio.timeout(_OPEN_SECONDS):
             await feed.connected()
-            start = await _start(runtime, feed, wishes)
+            start = await find_start(runtime, feed, wishes.last_event_id, wishes.overlap)
         start.counts = (await runtime.ledger.run(unread.counts, [inbox]))[inbox]
         runtime.ledger.remember(inbox, start.counts)
         if wishes.shows is not None:
@@ -114,7 +115,7 @@ async def open_overview(access: Access, wishes: Wishes) -> StreamingHttpResponse
         runtime.watch.remove(subscriber)
         runtime.hub.detach(subscriber, None)
 
-    return _response(EventStream(runtime, subscriber, None, wishes, Start([], None, "fresh"), leave, ""))
+    return _response(EventStream(runtime, subscriber, None, wishes, Start(), leave, ""))
 
 
 def _admit(runtime: Runtime, access: Access) -> str:
@@ -132,67 +133,6 @@ def _response(stream: EventStream) -> StreamingHttpResponse:
         content_type="text/event-stream",
         headers={"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"},
     )
-
-
-@dataclass(slots=True)
-class Start:
-    """Where a stream begins: what its reader missed, or why that can't be told (`resync`)."""
-
-    backlog: list[StreamItem]
-    resync: str | None
-    resumed: str
-    counts: CountsByTopic = field(default_factory=dict)
-
-
-async def _start(runtime: Runtime, feed: Feed, wishes: Wishes) -> Start:
-    text = wishes.last_event_id
-    if not text:
-        return Start([], None, "fresh")
-    cursor = feed.outlet.sealer.read(text)
-    if cursor is None:
-        return Start([], "unknown-position", "refused")
-    backlog = feed.outlet.replay(text, cursor, is_complete=feed.is_complete)
-    if backlog is not None:
-        return Start(backlog, None, "memory")
-    if not feed.is_complete:
-        await feed.gaps.compare()
-    backlog = await _from_history(runtime, feed, cursor, wishes.overlap)
-    return Start([], "too-far-behind", "refused") if backlog is None else Start(backlog, None, "history")
-
-
-async def _from_history(runtime: Runtime, feed: Feed, cursor: Cursor, overlap: timedelta) -> list[StreamItem] | None:
-    """What came after a cursor that memory doesn't reach: upstream's history merged with memory; None: too much."""
-    order = _earlier(cursor.order, overlap)
-    messages, is_complete = await catchup.after(runtime.client, feed.address, order, bearer=feed.bearer)
-    if not is_complete:
-        return None
-    late = await runtime.ledger.run(
-        unread.learnt_after,
-        feed.inbox,
-        cursor.sent_at + _SAME_MOMENT,
-        up_to=_earlier(cursor.order, max(overlap, _SURELY_SENT)),
-    )
-    for topic in {topic for topic, _ in late}:
-        wanted = {message_id for its_topic, message_id in late if its_topic == topic}
-        messages += await catchup.find(runtime.client, feed.address, topic, wanted, bearer=feed.bearer)
-    found = {message.id: message for message in messages}
-    for item in feed.outlet.after(order):
-        if item.message is not None:
-            found.setdefault(item.message.id, item.message)
-    reached = cursor.order
-    backlog = []
-    for message in sorted(found.values(), key=lambda message: message.order):
-        reached = max(reached, message.order)
-        backlog.append(feed.outlet.item(message, reached))
-    return backlog
-
-
-def _earlier(order: str, by: timedelta) -> str:
-    """The place so much before an order."""
-    if not by:
-        return order
-    micros = int(order.partition("-")[0]) - by // timedelta(microseconds=1)
-    return order_at(datetime.fromtimestamp(max(micros, 0) / 1_000_000, UTC))
 
 
 class EventStream:
@@ -216,6 +156,8 @@ class EventStream:
         self._loop = asyncio.get_running_loop()
         self._backlog = start.backlog
         self._sent_already = {item.message.id for item in start.backlog if item.message is not None}
+        self._had = start.had
+        self._had_until = time.monotonic() + _HAD_SECONDS
         self._unconfirmed: list[str] = []
         self._greeting = self._connected(thread_id) + (_resync(start.resync) if start.resync else b"")
         self._greeting += wishes.encode(StreamItem("counts", counts=start.counts))
@@ -233,7 +175,7 @@ class EventStream:
                 return self._heartbeat()
             if self._subscriber.closed_because in hub.DROPS_QUEUE:
                 self._backlog, self._greeting = [], b""
-            chunk = self._take()
+            chunk = await self._take()
             if chunk:
                 return chunk
             if self._subscriber.closed_because is not None:
@@ -249,20 +191,35 @@ class EventStream:
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._leave)
 
-    def _take(self) -> bytes:
+    async def _take(self) -> bytes:
         if self._greeting:
             greeting, self._greeting = self._greeting, b""
             return greeting
         if self._backlog:
             items, self._backlog = self._backlog[:_BACKLOG_ITEMS], self._backlog[_BACKLOG_ITEMS:]
         else:
-            items = [item for item in self._subscriber.take() if self._is_new(item)]
+            items = self._subscriber.take()
+            if self._had_until:
+                items = await self._without_had(items)
         return b"".join(self._write(item) for item in items)
 
-    def _is_new(self, item: StreamItem) -> bool:
-        return (
-            item.kind != "message" or item.is_edit or item.message is None or item.message.id not in self._sent_already
-        )
+    async def _without_had(self, items: list[StreamItem]) -> list[StreamItem]:
+        """Leave out what this reader was sent at the start, or by another feed before; a while later all is new."""
+        if time.monotonic() > self._had_until:
+            self._had, self._had_until, self._sent_already = None, 0, set()
+            return items
+        had = self._had
+        messages = [item.message for item in items if item.message is not None and item.kind == "message"]
+        known = {message.id for message in messages if message.id in self._sent_already}
+        if had is not None and self._inbox is not None:
+            known |= {m.id for m in messages if m.order > had.order and mark(m.id) in had.marks}
+            doubtful = {m.id for m in messages if m.order <= had.order}
+            if doubtful:
+                # They were handed out by the other feed, unless they came late: then the ledger learnt of them later.
+                store, moment = self._runtime.ledger, had.sent_at + _SAME_MOMENT
+                known |= {m.id for m in messages if m.id in doubtful and not m.is_answer}
+                known |= await store.run(unread.known_before, self._inbox, doubtful, moment)
+        return [item for item in items if item.is_edit or item.message is None or item.message.id not in known]
 
     def _write(self, item: StreamItem) -> bytes:
         if item.kind == "status":

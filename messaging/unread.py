@@ -232,6 +232,12 @@ def known(inbox: InboxRef, message_ids: Iterable[str]) -> set[str]:
     return set(rows.values_list("message_id", flat=True))
 
 
+def known_before(inbox: InboxRef, message_ids: Iterable[str], moment: datetime) -> set[str]:
+    """Which of these answers had a receipt at a moment."""
+    rows = Receipt.objects.filter(inbox_id=inbox.pk, message_id__in=list(message_ids), known_at__lte=moment)
+    return set(rows.values_list("message_id", flat=True))
+
+
 def topic_states(inbox: InboxRef) -> dict[str, TopicState]:
     """What was known of each topic when upstream was last compared."""
     rows = Topic.objects.filter(inbox_id=inbox.pk)
@@ -279,6 +285,27 @@ def drop_topics(inbox: InboxRef, floors: Mapping[str, str]) -> CountsByTopic:
             row.floor = max(row.floor, floor)
             row.upstream_count, row.upstream_last_at = 0, None
             row.save(update_fields=["floor", "upstream_count", "upstream_last_at"])
+    return counts([inbox])[inbox]
+
+
+@transaction.atomic
+def keep_only(inbox: InboxRef, wanted: Mapping[str, set[str]], *, known_until: datetime | None = None) -> CountsByTopic:
+    """Of topics whose messages are all known, drop unread answers that upstream no longer has: nobody can read them.
+
+    What is newer than all of them stays, since a replica of upstream's may lag; or, with `known_until`, what became
+    known to us after that.
+    """
+    for scope, ids in sorted(wanted.items()):
+        rows = Receipt.objects.filter(inbox_id=inbox.pk, topic__key=topic_key(scope))
+        if known_until is None:
+            places = rows.values_list("message_id", "order")
+            newest = max((order for message_id, order in places if message_id in ids), default="")
+            doubtful = [row for row in rows.filter(read_at=None) if row.order <= newest]
+        else:
+            doubtful = list(rows.filter(read_at=None, known_at__lte=known_until))
+        gone = sorted(row.pk for row in doubtful if row.message_id not in ids)
+        for start in range(0, len(gone), _BATCH):
+            Receipt.objects.filter(pk__in=gone[start : start + _BATCH]).delete()
     return counts([inbox])[inbox]
 
 

@@ -90,6 +90,8 @@ async def compare(runtime: Runtime, inbox: InboxRef, bearer: str) -> None:
         ledger.record(inbox, message)
     await ledger.flush()
     await ledger.run(unread.settle, inbox, difference.topics, difference.floors)
+    if difference.whole:
+        ledger.announce(inbox, await ledger.run(unread.keep_only, inbox, difference.whole))
     if difference.gone:
         ledger.announce(inbox, await ledger.run(unread.drop_topics, inbox, difference.gone))
 

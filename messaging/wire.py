@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -45,6 +46,7 @@ _PLAIN_ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND_DIGITS = 17
+_LAST_MICROSECOND = 10**_MICROSECOND_DIGITS - 1  # in the year 5138
 _NO_DATE_YEAR = 1
 _LONGEST_ID = 200
 
@@ -72,13 +74,13 @@ def topic_key(scope: str) -> str:
 
 def order_of(created_at: datetime, message_id: str) -> str:
     """The place of a message in its inbox: sorts as text by creation time, then id."""
-    micros = (created_at - _EPOCH) // _MICROSECOND
-    return f"{max(micros, 0):0{_MICROSECOND_DIGITS}d}-{_plain_id(message_id)}"
+    return f"{order_at(created_at)}{_plain_id(message_id)}"
 
 
 def order_at(moment: datetime) -> str:
     """A place before every message created at or after `moment`."""
-    return f"{max((moment - _EPOCH) // _MICROSECOND, 0):0{_MICROSECOND_DIGITS}d}-"
+    micros = (moment - _EPOCH) // _MICROSECOND
+    return f"{min(max(micros, 0), _LAST_MICROSECOND):0{_MICROSECOND_DIGITS}d}-"
 
 
 _MICROSECOND = datetime.resolution
@@ -165,7 +167,7 @@ def load_json(text: str | bytes) -> Any:
     except orjson.JSONDecodeError:
         pass
     try:  # lone surrogates are JSON to Python and not to orjson; the fields we keep are cleaned below
-        return json.loads(text, parse_constant=_refuse_constant)
+        return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
     except (ValueError, RecursionError) as problem:
         raise UpstreamMisbehaved(f"not JSON ({len(text)} characters): {type(problem).__name__}") from problem
 
@@ -173,9 +175,14 @@ def load_json(text: str | bytes) -> Any:
 def load_json_exactly(text: str | bytes) -> Any:
     """As load_json, with integers of any size kept: for JSON that we hand on."""
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
     except (ValueError, RecursionError) as problem:
         raise UpstreamMisbehaved(f"not JSON ({len(text)} characters): {type(problem).__name__}") from problem
+
+
+def _finite(digits: str) -> float:
+    """1e999 is JSON, infinity is not: what we hand on must be JSON again."""
+    return max(min(float(digits), sys.float_info.max), -sys.float_info.max)
 
 
 def _refuse_constant(name: str) -> None:

@@ -1,0 +1,106 @@
+"""Coming back: what the holder of a cursor missed, from memory if it is there, else from upstream's history.
+
+All or nothing: a gap that can't be filled is told as `resync`, never filled in part.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from messaging import catchup, unread
+from messaging.cursors import MARK_LENGTH, MOST_MARKS, Cursor, Sealer, mark
+from messaging.feeds import Feed
+from messaging.items import StreamItem
+from messaging.outlet import earlier, item_of
+from messaging.runtime import Runtime
+from messaging.unread import CountsByTopic
+from messaging.wire import Message
+
+_SAME_MOMENT = timedelta(seconds=1)
+"""How far the clocks of two processes may be apart."""
+_MOST = MARK_LENGTH * MOST_MARKS
+
+
+@dataclass(slots=True)
+class Start:
+    """Where a stream begins: what its reader missed, or why that can't be told (`resync`).
+
+    `had`: what the reader was handed by another feed, which this one may still hand out.
+    """
+
+    backlog: list[StreamItem] = field(default_factory=list)
+    resync: str | None = None
+    resumed: str = "fresh"
+    had: Cursor | None = None
+    counts: CountsByTopic = field(default_factory=dict)
+
+
+async def find_start(runtime: Runtime, feed: Feed, text: str | None, overlap: timedelta) -> Start:
+    """Where the stream of a reader begins who brings this cursor. Raises UpstreamError's subclasses.
+
+    `overlap`: the reader knows messages by id and takes so much twice rather than miss one.
+    """
+    if not text:
+        return Start()
+    cursor = feed.outlet.sealer.read(text)
+    if cursor is None:
+        return Start(resync="unknown-position", resumed="refused")
+    backlog = feed.outlet.since(text)
+    if backlog is not None:
+        return Start(backlog, resumed="memory")
+    backlog = feed.outlet.news(cursor) if feed.is_complete else None
+    if backlog is not None:
+        return Start(backlog, resumed="memory", had=cursor)
+    if not feed.is_complete:
+        await feed.gaps.compare()
+    backlog = await _from_history(runtime, feed, cursor, overlap)
+    if backlog is None:
+        return Start(resync="too-far-behind", resumed="refused")
+    return Start(backlog, resumed="history", had=None if overlap else cursor)
+
+
+async def _from_history(runtime: Runtime, feed: Feed, cursor: Cursor, overlap: timedelta) -> list[StreamItem] | None:
+    """What came after a cursor that memory doesn't reach: upstream's history merged with memory; None: too much."""
+    order = earlier(cursor.order, overlap)
+    messages, is_complete = await catchup.after(runtime.client, feed.address, order, bearer=feed.bearer)
+    if not is_complete:
+        return None
+    late = await runtime.ledger.run(unread.learnt_after, feed.inbox, cursor.sent_at + _SAME_MOMENT, up_to=order)
+    for topic in {topic for topic, _ in late}:
+        wanted = {message_id for its_topic, message_id in late if its_topic == topic}
+        messages += await catchup.find(runtime.client, feed.address, topic, wanted, bearer=feed.bearer)
+    found = {message.id: message for message in messages}
+    for item in feed.outlet.after(order):
+        if item.message is not None:
+            found.setdefault(item.message.id, item.message)
+    for message in found.values():
+        runtime.ledger.record(feed.inbox, message)  # or it would be counted after it was read here
+    ordered = sorted(found.values(), key=lambda message: message.order)
+    return _backlog(feed.outlet.sealer, cursor, ordered, repeats=bool(overlap))
+
+
+def _backlog(sealer: Sealer, cursor: Cursor, messages: list[Message], *, repeats: bool) -> list[StreamItem]:
+    """Messages, in order, for the holder of a cursor, each with the cursor that is right after it.
+
+    Those that the holder had are left out unless it `repeats`; they stay in the cursors' marks until passed.
+    """
+    had = [message for message in messages if message.order > cursor.order and mark(message.id) in cursor.marks]
+    unplaced = cursor.marks - {mark(message.id) for message in had}
+    extra = ""  # marks of messages that came late, with a place before the cursor's
+    sent_ms = int(cursor.sent_at.timestamp() * 1000)
+    now_ms = time.time_ns() // 1_000_000
+    backlog = []
+    for message in messages:
+        if mark(message.id) in cursor.marks and not repeats:
+            continue
+        order = max(cursor.order, message.order)
+        marks = "".join([*unplaced, *(mark(each.id) for each in had if each.order > order)])
+        is_late = message.order <= cursor.order and not repeats
+        if is_late:
+            extra += mark(message.id)
+            marks += extra
+        written = sealer.write(order, sent_ms if is_late else now_ms, marks[:_MOST])
+        backlog.append(item_of(message, cursor=written))
+    return backlog
