@@ -30,6 +30,7 @@ _BLIND_SECONDS = (0.0, 0.1, 1.0, 4.0)
 """When to compare after `connected`: upstream attaches its listener only after announcing it (U2)."""
 _AFTER_SENDING = 3.0
 _CROWDED_SECONDS = 5.0
+_COMPLAIN_SECONDS = 10.0
 _AT_ONCE = 64
 """After so many messages the readers get their turn: a burst must not look like a slow reader."""
 
@@ -52,6 +53,7 @@ class Feed:
         self._around = around
         self._on_end = on_end
         self._first = asyncio.get_running_loop().create_future()
+        self._complained_at = float("-inf")
         self._is_proven = False  # a heartbeat or a message came since `connected`
         self._grace: asyncio.TimerHandle | None = None
         self._task = asyncio.create_task(self._listen(), name=f"feed {inbox.pk}")
@@ -185,9 +187,7 @@ class Feed:
         try:
             message = wire.message(wire.load_json(event.data), event=event.event)
         except errors.UpstreamMisbehaved as problem:
-            metrics.messages_dropped.labels("unreadable").inc()
-            log.warning("unreadable event on inbox %s: %s", self.inbox.pk, problem.detail)
-            self.gaps.look_again(1)
+            self._unreadable(problem)
             return
         stranger = wire.stranger(message.raw, self.address, self.thread_id)
         if stranger:
@@ -198,7 +198,17 @@ class Feed:
             # The person's own words, echoed: known from `send` or found by comparing.
             self.gaps.look_again(1)
             return
-        self._hear(message.without_raw(), event.data, event.event)
+        json = event.data if "\n" not in event.data else message.stream_json()  # ours has to be one line
+        self._hear(message.without_raw(), json, event.event)
+
+    def _unreadable(self, problem: errors.UpstreamMisbehaved) -> None:
+        """An event that can't be read may have been a message: history knows."""
+        metrics.messages_dropped.labels("unreadable").inc()
+        now = time.monotonic()
+        if now - self._complained_at > _COMPLAIN_SECONDS:
+            self._complained_at = now
+            log.warning("unreadable event on inbox %s: %s", self.inbox.pk, problem.detail)
+        self.gaps.look_again(1)
 
     def _hear(self, message: Message, json: str, event: str) -> None:
         if self.outlet.knows(message):

@@ -153,6 +153,12 @@ class Gaps:
         provable = self._outlet.provable()
         difference = await catchup.compare(self._around.client, self._inbox.address, known, bearer=self._bearer())
         recovered = await self._bring_in(difference.messages, known)
+        if recovered and self.is_complete and self.away_since is None:
+            log.warning(
+                "inbox %s: %s messages came from history only; upstream's stream left them out",
+                self._inbox.pk,
+                recovered,
+            )
         if difference.is_news or not self._is_settled:
             self._expected |= {
                 t.scope: TopicState(_floor(known, t.scope), t.message_count, t.last_message_at, t.last_message_at)
@@ -217,7 +223,10 @@ class Gaps:
             metrics.messages_received.labels("history").inc()
             self._outlet.hand_out(message)
             return 1
-        self._outlet.remember(message)
+        if message.is_answer and message.id not in familiar:
+            self._outlet.note(message)
+        else:
+            self._outlet.remember(message)
         if message.is_streamed:
             self._around.ledger.record(self._inbox, message)
         elif is_news:

@@ -24,6 +24,7 @@ _RING_ITEMS = 256
 _RING_BYTES = 1 << 18
 _RING_SECONDS = 300
 _IDS = 512
+_NOTED = -1  # no hash is -1
 _SAME_MOMENT_MS = 1000
 _SETTLING = timedelta(seconds=5)
 """How long after its creation time a message may be stored at the latest, as far as we rely on it."""
@@ -110,10 +111,17 @@ class Outlet:
             _, order = self._ids.pop(next(iter(self._ids)))
             self._ids_floor = max(self._ids_floor, order)
 
+    def note(self, message: Message) -> None:
+        """A message is known and counted, but readers are shown it only if the stream brings it, too."""
+        self.remember(message, _NOTED)
+
     def repeat(self, message: Message, json: str, event: str) -> None:
-        """A message that was handed out before came once more: if it is another now, it was edited (U4)."""
-        metrics.messages_dropped.labels("duplicate").inc()
+        """A message that is known came once more: if it is another now, it was edited (U4)."""
         fingerprint, _ = self._ids[message.id]
+        if fingerprint == _NOTED:
+            self.hand_out(message, json, event)
+            return
+        metrics.messages_dropped.labels("duplicate").inc()
         if fingerprint not in (hash(json), 0):
             self._ids[message.id] = (hash(json), message.order)
             self.edit(message, json, event)
@@ -142,7 +150,7 @@ class Outlet:
         self._around.hub.publish(self._inbox.address, item)
 
     def _item(self, message: Message, json: str, event: str) -> StreamItem:
-        return item_of(message, json if "\n" not in json else "", event, sent_ms=self._now_ms())
+        return item_of(message, json, event, sent_ms=self._now_ms())
 
     # -- cursors ----------------------------------------------------------------------------------------------
 
