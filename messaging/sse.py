@@ -34,9 +34,9 @@ class EventTooLarge(ValueError):
 class Decoder:
     """Turns chunks of one response into events, however the bytes were cut.
 
-    `feed` raises EventTooLarge when one line or one event's data passes `max_bytes`; comments and unknown
-    fields may be of any length, they are skipped unread. What is unfinished when the response ends is dropped,
-    as the standard asks: just forget the decoder.
+    `feed` raises EventTooLarge when one line, its field's name included, or one event's data passes `max_bytes`;
+    comments and unknown fields may be of any length, they are skipped unread. What is unfinished when the response
+    ends is dropped, as the standard asks: just forget the decoder.
     """
 
     def __init__(self, max_bytes: int = MAX_EVENT_BYTES) -> None:
@@ -99,7 +99,7 @@ class Decoder:
             return
         name, _, value = rest.partition(b":")
         if name in (b"data", b"event", b"id", b"retry"):
-            if len(value) > self._max_bytes:
+            if len(rest) > self._max_bytes:
                 raise EventTooLarge(f"a line of more than {self._max_bytes} bytes")
             self._set(name, value.removeprefix(b" "))
 

@@ -99,3 +99,13 @@ def test_what_it_writes_it_reads(name: str, data: str, event_id: str | None) -> 
 def test_it_refuses_to_write_what_it_could_not_read(name: str, event_id: str | None) -> None:
     with pytest.raises(ValueError, match="event"):
         encode(name, "x", event_id)
+
+
+@pytest.mark.parametrize("line", [b"data: " + b"x" * 94, b"data:" + b"x" * 95, b"id: " + b"x" * 96])
+def test_its_limit_is_the_same_however_a_line_is_cut(line: bytes) -> None:
+    """F31, F32: found by fuzzing: a line that came at once was allowed its field's name on top."""
+    ways = [[line + b"\n"], [line, b"\n"], [line[:6], line[6:], b"\n"]]
+    for way in ways:
+        assert decode(way, Decoder(100)) == []
+        with pytest.raises(EventTooLarge):
+            decode(way, Decoder(99))
