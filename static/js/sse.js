@@ -11,9 +11,9 @@ export class Parser {
 
   /** Take one chunk; returns the events that it completed, as {event, data, id}. */
   feed(chunk) {
+    if (chunk === "") return [];
     let text = this.#rest + (this.#isAfterCR && chunk.startsWith("\n") ? chunk.slice(1) : chunk);
-    if (chunk) this.#isAfterCR = false;
-    if (this.#isStart && text) {
+    if (this.#isStart) {
       this.#isStart = false;
       if (text.startsWith("\ufeff")) text = text.slice(1);
     }
@@ -37,7 +37,7 @@ export class Parser {
   }
 
   #dispatch(events) {
-    if (this.#data !== null && this.#data !== "") {
+    if (this.#data !== null) {
       events.push({ event: this.#event || "message", data: this.#data, id: this.id });
     }
     this.#event = "";
