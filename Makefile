@@ -6,11 +6,15 @@ WORKERS ?= 2
 # Further arguments: `make test ARGS="-k unread -x"`, `make demo ARGS="--help"`.
 ARGS ?=
 
-.PHONY: help demo test check format lock services clean
+# How long each fuzzer runs: `make fuzz SECONDS=60`.
+SECONDS ?= 300
+
+.PHONY: help demo test fuzz check format lock services clean
 
 help:
 	@echo "make demo    everything on this machine: sign in and talk to agents"
 	@echo "make test    all tests, with real PostgreSQL, Redis and Chromium (installed where missing)"
+	@echo "make fuzz    look for bytes that break the event-stream parser, for twice SECONDS ($(SECONDS))"
 	@echo "make check   formatting, types, import rules, templates, migrations, deployment settings"
 	@echo "make format  let ruff and djade put the code in order"
 	@echo "make lock    write requirements*.txt anew from pyproject.toml (ARGS=--upgrade for newer versions)"
@@ -30,6 +34,9 @@ services: .venv/.dev
 
 test: services
 	.venv/bin/python -m pytest --numprocesses $(WORKERS) --dist worksteal $(ARGS)
+
+fuzz: .venv/.dev
+	.venv/bin/python -m tests.fuzz --seconds $(SECONDS)
 
 check: .venv/.dev
 	@mkdir -p var
