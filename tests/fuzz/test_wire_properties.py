@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from messaging import wire
+from messaging import directory, wire
 from messaging.cursors import Cursor, Sealer
 from messaging.errors import UpstreamMisbehaved
 from tests.fuzz.cases import EXAMPLES
@@ -74,6 +74,7 @@ def test_any_object_is_a_message_or_refused(raw: Any) -> None:
     assert message.id
     assert len(message.id) <= 200
     assert message.created_at.tzinfo is not None
+    assert wire.stranger(raw, ADDRESS, "6a46") in ("", "tenant", "participant", "thread", "activation")
     assert set(json.loads(message.stream_json())) == set(wire.STREAM_KEYS)
     assert "\n" not in message.stream_json()
     sealer = Sealer(b"secret", "inbox")
@@ -103,11 +104,13 @@ def test_places_sort_as_their_moments_do(one: datetime, other: datetime, its_id:
         assert wire.order_at(first) < wire.order_of(first, its_id) < wire.order_at(second)
 
 
+ADDRESS = wire.ThreadAddress("acme", "Invoice Helper", "Nordic desk", "alice@acme.example")
 READERS: list[Callable[[Any], object]] = [
     wire.topic_page,
-    wire.tenants,
-    wire.activations,
-    wire.agent_detail,
+    directory.tenants,
+    directory.users,
+    directory.activations,
+    directory.agent_detail,
 ]
 rows = st.sampled_from(
     [

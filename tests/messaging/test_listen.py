@@ -180,3 +180,16 @@ async def test_it_reads_keys_of_any_casing_side_by_side(site: Site, alice: Perso
         site.xians.control("emit", event="Chat", payload=mixed, thread=site.thread)
         await stream.next("Chat", 2)
     assert await alice.unread() == {None: 1, "t": 1}
+
+
+async def test_it_passes_on_json_that_upstream_wrote_over_several_lines(site: Site, alice: Person) -> None:
+    """To the standard, `data` may be any number of lines: what comes out is one message, the same as JSON."""
+    async with alice.listening() as stream:
+        stored = site.answer("one")
+        await stream.next("Chat")
+        first = {key: stored[key] for key in stream.told("Chat")[0]}
+        second = {**first, "id": "f" * 24, "text": "two"}
+        lines = "".join(f"data: {line}\n" for line in json.dumps(second, indent=1).splitlines())
+        site.xians.control("emit", raw=f"event: Chat\n{lines}\n", thread=site.thread)
+        await stream.next("Chat", 2)
+        assert stream.told("Chat") == [first, second]
