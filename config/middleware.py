@@ -1,4 +1,4 @@
-"""What every request passes: the sign-in is kept fresh, and without one there is nothing to see."""
+"""What every request passes: it is our own, the sign-in is kept fresh, and without one there is nothing to see."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from django.conf import settings
 from django.contrib.auth import SESSION_KEY, alogout
 from django.contrib.sessions.backends.base import UpdateError
 from django.core.cache import cache
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect, JsonResponse
 
 from config import provider, tokens
 from config.auth import client_credentials
@@ -31,6 +31,37 @@ type GetResponse = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
 
 _LOCK_SECONDS = 20
 _WAIT_SECONDS = 0.1
+
+
+class OwnPagesOnly:
+    """Pages of other sites may link to our pages, and that is all: no script, image or frame of theirs gets an answer.
+
+    The browser says where a request comes from (Sec-Fetch-Site); other clients don't, and other browsers' scripts
+    can't read what we answer. A `listen` that shows a topic reads it, so that even opening one matters.
+    """
+
+    async_capable = True
+    sync_capable = False
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+        if iscoroutinefunction(get_response):
+            markcoroutinefunction(self)
+
+    async def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        response = await self.get_response(request) if self._is_welcome(request) else self._refused()
+        response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
+        return response
+
+    def _is_welcome(self, request: HttpRequest) -> bool:
+        if request.headers.get("Sec-Fetch-Site") not in ("cross-site", "same-site"):
+            return True
+        is_page = request.headers.get("Sec-Fetch-Dest") == "document" and not request.path.startswith("/api/")
+        return is_page and request.headers.get("Sec-Fetch-Mode") == "navigate"
+
+    def _refused(self) -> HttpResponse:
+        sentence = "This address answers to pages of this site only."
+        return JsonResponse({"error": sentence, "code": "CROSS_SITE", "details": {}}, status=403)
 
 
 class KeepSignedIn:
@@ -88,6 +119,9 @@ class KeepSignedIn:
         except (requests.RequestException, ValueError, provider.ProviderUnavailable) as problem:
             log.warning("access token not renewed: %s", type(problem).__name__)
             told = {}
+        session = session.__class__(session.session_key)  # as it is by now: that took a while
+        if SESSION_KEY not in session:  # they signed out in another tab meanwhile
+            return False
         if isinstance(told, dict) and "access_token" in told:
             tokens.store(session, told)
         elif isinstance(told, dict) and told.get("error") == "invalid_grant":  # nothing else is about this person
@@ -98,7 +132,7 @@ class KeepSignedIn:
             tokens.note_failure(session)
         try:
             session.save()
-        except UpdateError:  # they signed out in another tab meanwhile
+        except UpdateError:  # they signed out this very moment
             return False
         request.session = session
         return True
