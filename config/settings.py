@@ -166,6 +166,7 @@ MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"  # no
 _is_local = all(host in ("localhost", "127.0.0.1", "[::1]", "testserver") for host in ALLOWED_HOSTS)
 _is_https = not env.flag("DJANGO_PLAIN_HTTP", default=DEBUG or _is_local)
 SESSION_COOKIE_NAME = "__Host-sessionid" if _is_https else "sessionid"
+TENANT_COOKIE_NAME = "__Host-tenant" if _is_https else "tenant"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _is_https
 SESSION_COOKIE_HTTPONLY = True  # the CSRF cookie is for scripts to read: other clients have no other way to the token
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 import requests
 from asgiref.sync import async_to_sync
+from django.conf import settings
 from django.contrib import auth
 from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.signals import user_logged_out
@@ -104,7 +105,10 @@ class SignOutView(OIDCLogoutView):  # type: ignore[misc]  # the library has no t
     def post(self, request: HttpRequest) -> HttpResponse:
         target = self._provider_logout(request)
         response: HttpResponse = super().post(request)
-        return HttpResponseRedirect(target) if target else response
+        if target:
+            response = HttpResponseRedirect(target)
+        response.delete_cookie(settings.TENANT_COOKIE_NAME, samesite="Lax")
+        return response
 
     def _provider_logout(self, request: HttpRequest) -> str:
         hint = tokens.id_token(request.session)

@@ -2,17 +2,16 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from urllib.parse import quote, unquote
 
-from django.http import HttpRequest
+from django.conf import settings
+from django.http import HttpRequest, HttpResponseBase
 
 from messaging import inboxes, sessions
 from messaging.directory import Activation, Tenant
 from messaging.errors import TenantForbidden
 from messaging.sessions import Access
 from messaging.wire import ThreadAddress
-
-TENANT_KEY: Final = "tenant_id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +39,7 @@ async def find(request: HttpRequest, *, holding: tuple[str, str] | None = None) 
         return Place(access, await inboxes.require_tenant(named, access), theirs)
     if not theirs:
         raise TenantForbidden("no tenant at all")
-    current = await request.session.aget(TENANT_KEY)
+    current = unquote(request.COOKIES.get(settings.TENANT_COOKIE_NAME, ""))
     preferred = sorted(theirs, key=lambda tenant: tenant.tenant_id != current)
     if holding and len(preferred) > 1:
         preferred = await _holders_first(preferred, holding, access)
@@ -66,8 +65,19 @@ def named(activations: Iterable[Activation], agent_name: str, activation_name: s
     return next((each for each in activations if (each.agent_name, each.name) == wanted), None)
 
 
-async def remember(request: HttpRequest, tenant_id: str) -> None:
-    """Make a tenant of theirs the one that addresses without a tenant mean. Raises TenantForbidden."""
+async def remember(request: HttpRequest, tenant_id: str, response: HttpResponseBase) -> None:
+    """Make a tenant of theirs the one that addresses without a tenant mean. Raises TenantForbidden.
+
+    In a cookie and not in the session: two requests that save a session at once undo each other, and what is lost may
+    be the sign-in's tokens. It is a preference only; who may be where is asked at every request.
+    """
     access = await sessions.access(request)
     tenant = await inboxes.require_tenant(tenant_id, access)
-    await request.session.aset(TENANT_KEY, tenant.tenant_id)
+    response.set_cookie(
+        settings.TENANT_COOKIE_NAME,
+        quote(tenant.tenant_id, safe=""),
+        max_age=settings.SESSION_COOKIE_AGE,
+        secure=settings.SESSION_COOKIE_SECURE,
+        httponly=True,
+        samesite="Lax",
+    )

@@ -104,5 +104,6 @@ async def picker(request: HttpRequest) -> HttpResponseBase:
 async def tenant(request: HttpRequest) -> HttpResponseBase:
     """Switch to another tenant of theirs, and go and choose an agent there."""
     tenant_id = request.POST.get("tenant", "")
-    await places.remember(request, tenant_id)
-    return HttpResponseRedirect(_picker(tenant_id))
+    response = HttpResponseRedirect(_picker(tenant_id))
+    await places.remember(request, tenant_id, response)
+    return response
