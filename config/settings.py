@@ -219,11 +219,14 @@ TIME_ZONE = "UTC"
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "filters": {"one_line": {"()": "config.logs.OneLine"}},
-    "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain", "filters": ["one_line"]}},
+    "formatters": {
+        "one_line": {"()": "config.logs.OneLine", "format": "%(asctime)s %(levelname)s %(name)s %(message)s"}
+    },
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "one_line"}},
     "root": {"handlers": ["stderr"], "level": env.log_level("DJANGO_LOG_LEVEL", "INFO")},
     "loggers": {
+        "django": {"level": "INFO"},  # without the handler that Django gives it while debugging
+        "uvicorn.error": {"handlers": ["stderr"], "propagate": False},  # it logs what we failed to catch
         "httpx": {"level": "WARNING"},  # at INFO it logs whole addresses
         "aiohttp": {"level": "WARNING"},
         "django.server": {"level": "WARNING"},
