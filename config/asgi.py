@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 _STREAM_THREADS = 4
 _SEND_SECONDS = 15
+_LONGEST_BODY = 4 << 20
 
 
 class Portal:
@@ -50,10 +51,12 @@ class Portal:
         self._watch_signals()
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
+        elif scope["type"] == "http" and _announced(scope) > _LONGEST_BODY:
+            await _refuse_body(send)
         elif scope["type"] == "http" and _is_stream(scope["path"]):
-            await self._stream(scope, receive, send)
+            await self._stream(scope, _bounded(receive), send)
         elif scope["type"] == "http":
-            await self._django(scope, receive, send)  # type: ignore[arg-type]
+            await self._django(scope, _bounded(receive), send)  # type: ignore[arg-type]
         else:
             raise ValueError(f"this application speaks HTTP only, not {scope['type']}")
 
@@ -120,6 +123,31 @@ class Portal:
 
 def _is_stream(path: str) -> bool:
     return path.endswith(("/messaging/listen", "/stream/"))
+
+
+def _announced(scope: Scope) -> int:
+    """How long the body is going to be, as far as the client says; Django would keep all of it before it looks."""
+    value = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
+    return int(value) if value.isdigit() else 0
+
+
+async def _refuse_body(send: Send) -> None:
+    headers = [(b"content-type", b"text/plain"), (b"content-length", b"0"), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": 413, "headers": headers})
+    await send({"type": "http.response.body", "body": b""})
+
+
+def _bounded(receive: Receive) -> Receive:
+    """`receive` with a limit for a body whose length was not announced: past it the client is as good as gone."""
+    length = 0
+
+    async def receive_some() -> dict[str, Any]:
+        nonlocal length
+        event = await receive()
+        length += len(event.get("body", b""))
+        return event if length <= _LONGEST_BODY else {"type": "http.disconnect"}
+
+    return receive_some
 
 
 def _impatient(send: Send) -> Send:
