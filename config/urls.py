@@ -14,3 +14,4 @@ urlpatterns = [
     path("metrics", views.metrics),
     path("", include("conversations.urls")),
 ]
+handler500 = views.server_error

@@ -1,21 +1,27 @@
-"""For machines: alive, ready, metrics. And the answer to a forged form."""
+"""For machines: alive, ready, metrics. And what is answered to a forged form and after an error of ours."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import sys
 import time
+import uuid
 from collections.abc import Awaitable, Callable
 
 from django.contrib.auth.decorators import login_not_required
 from django.db import connection
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.shortcuts import render
+from django.template.loader import render_to_string
 from django.views.decorators.cache import never_cache
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from messaging import runtime
 from messaging.errors import MessagingError
 from messaging.runtime import Runtime
+
+log = logging.getLogger(__name__)
 
 _FRESH_SECONDS = 1.0
 _CHECK_SECONDS = 6.0
@@ -94,3 +100,19 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponseBase:
         sentence = "The request came without a valid CSRF token. Reload the page and try again."
         return JsonResponse({"error": sentence, "code": "CSRF_FAILED", "details": details}, status=403)
     return render(request, "403_csrf.html", status=403)
+
+
+def server_error(request: HttpRequest) -> HttpResponseBase:
+    """After an error that nobody foresaw: a number that also stands in the log, and nothing of the inside."""
+    request_id = uuid.uuid4().hex[:12]
+    problem = sys.exc_info()[0]
+    log.error("%s INTERNAL_ERROR: %s at %s", request_id, problem.__name__ if problem else "error", request.path)
+    if request.path.startswith("/api/"):
+        details = {"requestId": request_id}
+        sentence = MessagingError.sentence
+        body = {"error": sentence, "code": MessagingError.code, "details": details}
+        response: HttpResponse = JsonResponse(body, status=500)
+    else:
+        response = HttpResponse(render_to_string("500.html", {"request_id": request_id}), status=500)
+    response["Cache-Control"] = "no-store"
+    return response
