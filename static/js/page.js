@@ -26,6 +26,7 @@ document.addEventListener("htmx:beforeOnLoad", (event) => {
 document.addEventListener("htmx:responseError", ({ detail }) => {
   const link = detail.elt.getAttribute("href");
   if (link) location.assign(link);
+  else if (detail.xhr.status === 403 && detail.requestConfig.verb === "get") location.reload(); // no longer theirs
 });
 
 document.addEventListener("click", ({ target }) => {

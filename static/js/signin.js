@@ -1,4 +1,7 @@
-// The ways to the sign-in and to the waiting room, and back to where the person is now.
+// The ways to the sign-in and to the waiting room, and back to where the person is now; and what is left of a page
+// whose reader has lost access.
+
+const LOOP_SECONDS = 5;
 
 let isLeaving = false; // going twice would break off the first time
 addEventListener("pageshow", () => (isLeaving = false));
@@ -15,9 +18,17 @@ export function signIn(loginUrl = "/login/") {
   leave(`${loginUrl}?${new URLSearchParams({ next: here() })}`);
 }
 
-/** The two states of a stream in which the page goes elsewhere, and comes back here later. */
+/** What is shown is no longer theirs to see. The server says so in its own words, unless it has only just drawn this. */
+function forget() {
+  for (const id of ["sidebar", "thread-stage", "toasts"]) document.getElementById(id)?.replaceChildren();
+  document.title = "No access";
+  if (performance.now() > LOOP_SECONDS * 1000) location.reload();
+}
+
+/** The states of a stream in which the page can't stay: it goes elsewhere and comes back later, or is no longer theirs. */
 export function leaveFor(state, settings, code) {
   if (state === "signed-out") signIn(settings.loginUrl);
   else if (state === "unavailable")
     leave(`${settings.unavailableUrl}?${new URLSearchParams({ returnUrl: here(), error: code })}`);
+  else if (state === "no-access") forget();
 }

@@ -7,7 +7,7 @@
 //   reconnecting  lost, here or between the servers; attempt 1 to 5 waits 1, 2, 4, 8, 16 s (and up to 20 % more)
 //   too-many      refused (429): tried again later, and when the person comes back to this tab
 //   signed-out    refused (401) or told so: on the way to the sign-in
-//   no-access     refused (403) or told so; over
+//   no-access     refused (403) or told so; over, and what was shown is taken away
 //   stopped       refused (404, 409, 422); over, the sentence says why
 //   unavailable   the fifth attempt failed: on the way to the waiting room
 // Only a heartbeat or a message sets the count of attempts back, so a server that accepts and drops is not tried for
@@ -22,7 +22,7 @@ const JITTER = 0.2;
 const PATIENCE = 2.5; // heartbeats without a byte
 const TOO_MANY_SECONDS = 30;
 const WAKE_SECONDS = 2;
-const REFUSED = { 403: "no-access", 404: "stopped", 409: "stopped", 422: "stopped", 429: "too-many" };
+const REFUSED = { 404: "stopped", 409: "stopped", 422: "stopped", 429: "too-many" };
 const OVER = new Set(["signed-out", "no-access", "stopped", "unavailable"]);
 
 export class Listener {
@@ -118,6 +118,7 @@ export class Listener {
     this.#code = said.code || "STREAM_LOST";
     const status = response.type === "opaqueredirect" ? 401 : response.status;
     if (status === 401) this.#signIn();
+    else if (status === 403) this.#forbidden(said.error);
     else if (status in REFUSED) this.#end(REFUSED[status], said.error);
     else this.#lost();
     if (status === 429) this.#retry = setTimeout(() => this.#open(), TOO_MANY_SECONDS * 1000);
@@ -126,7 +127,7 @@ export class Listener {
 
   #dismissed({ reason, retryInSeconds }) {
     if (reason === "signed-out") this.#signIn();
-    else if (reason === "forbidden") this.#end("no-access");
+    else if (reason === "forbidden") this.#forbidden();
     else if (reason === "shutdown") this.#again((retryInSeconds || 1) * (1 + Math.random() * JITTER));
     else if (reason === "lagging" && Date.now() - this.#lastWake > WAKE_SECONDS * 1000) {
       this.#lastWake = Date.now();
@@ -155,6 +156,11 @@ export class Listener {
   #signIn() {
     this.#end("signed-out");
     leaveFor("signed-out", this.settings);
+  }
+
+  #forbidden(sentence) {
+    this.#end("no-access", sentence);
+    leaveFor("no-access", this.settings);
   }
 
   /** Something says that the world may have changed: look now instead of when the timer says so. */
