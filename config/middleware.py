@@ -17,6 +17,7 @@ from django.conf import settings
 from django.contrib.auth import SESSION_KEY, alogout
 from django.contrib.sessions.backends.base import UpdateError
 from django.core.cache import cache
+from django.db import connections
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect, JsonResponse
 
 from config import provider, tokens
@@ -80,6 +81,7 @@ class KeepSignedIn:
         if settings.SESSION_COOKIE_NAME in request.COOKIES and not request.path.startswith(_NO_SESSION):
             await request.auser()  # loads the session
             if request.session.session_key and tokens.is_due(request.session):
+                await _release_connection()
                 await self._renew(request)
         return await self.get_response(request)
 
@@ -152,6 +154,21 @@ def _drops(lock: str) -> None:
         cache.delete(lock)
 
 
+async def _release_connection() -> None:
+    """Give the connection that the session was loaded over back to the pool.
+
+    Django would keep it until the answer is sent, while the view waits for upstream, or for another connection of the
+    same pool: eight such requests, and everybody waits for everybody.
+    """
+    await sync_to_async(_release)()
+
+
+def _release() -> None:
+    for connection in connections.all(initialized_only=True):
+        if not connection.in_atomic_block:
+            connection.close()
+
+
 _NO_SESSION = ("/server-unavailable", "/healthz", "/readyz", "/metrics", "/static/")
 
 
@@ -177,6 +194,7 @@ class SignInRequired:
         user = await request.auser()
         if user.is_authenticated:
             request.user = user
+            await _release_connection()
             return None
         if request.path.startswith("/api/") or request.headers.get("Accept", "").startswith("text/event-stream"):
             return refusal(errors.Unauthenticated())
