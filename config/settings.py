@@ -147,7 +147,6 @@ OIDC_USE_PKCE = True
 OIDC_TIMEOUT = 5
 OIDC_CALLBACK_CLASS = "config.signin.CallbackView"
 OIDC_AUTHENTICATE_CLASS = "config.signin.SignInView"
-OIDC_LOGOUT_CLASS = "config.signin.SignOutView"
 LOGIN_URL = "/login/"
 LOGIN_REDIRECT_URL = "/dashboard/"
 LOGIN_REDIRECT_URL_FAILURE = "/login/?failed=unknown"

@@ -3,10 +3,11 @@
 from django.contrib import admin
 from django.urls import include, path
 
-from config import views
+from config import signin, views
 
 urlpatterns = [
     path("api/tenants/", include("messaging.urls")),
+    path("oidc/logout/", signin.SignOutView.as_view(), name="oidc_logout"),  # the library has no setting for it
     path("oidc/", include("mozilla_django_oidc.urls")),
     path("admin/", admin.site.urls),
     path("healthz", views.healthz),
