@@ -18,8 +18,11 @@ from types import FrameType
 from typing import Any
 
 from asgiref.sync import ThreadSensitiveContext
+from django.conf import settings
 from django.core.asgi import get_asgi_application
 from django.core.checks import Error, run_checks
+
+from config.database import LimitedConnection
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
@@ -39,6 +42,7 @@ class Portal:
 
     def __init__(self) -> None:
         self._django = get_asgi_application()
+        LimitedConnection.limit_seconds = settings.DATABASE_TIMEOUT_SECONDS
         self._threads = itertools.cycle(
             ThreadPoolExecutor(1, thread_name_prefix=f"stream-{n}") for n in range(_STREAM_THREADS)
         )

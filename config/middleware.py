@@ -1,10 +1,14 @@
-"""What every request passes: it is our own, the sign-in is kept fresh, and without one there is nothing to see."""
+"""What every request passes: it is our own, the sign-in is kept fresh, and without one there is nothing to see.
+
+A database that is away is an outage to come back from, and no error page.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
@@ -17,11 +21,12 @@ from django.conf import settings
 from django.contrib.auth import SESSION_KEY, alogout
 from django.contrib.sessions.backends.base import UpdateError
 from django.core.cache import cache
-from django.db import connections
+from django.db import InterfaceError, OperationalError, connections
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect, JsonResponse
 
 from config import provider, tokens
 from config.auth import client_credentials
+from conversations.answers import outage
 from messaging import errors
 from messaging.answers import refusal
 from messaging.runtime import Runtime
@@ -30,6 +35,8 @@ log = logging.getLogger(__name__)
 
 type GetResponse = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
 
+_DATABASE_AWAY = (OperationalError, InterfaceError)
+_SAY_AGAIN_SECONDS = 10
 _LOCK_SECONDS = 20
 _WAIT_SECONDS = 0.1
 
@@ -65,6 +72,38 @@ class OwnPagesOnly:
         return JsonResponse({"error": sentence, "code": "CROSS_SITE", "details": {}}, status=403)
 
 
+class DatabaseAway:
+    """Answers 503 with Retry-After while the database can't be reached: JSON to scripts, a page to people."""
+
+    async_capable = True
+    sync_capable = False
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+        self._said_at = float("-inf")
+        if iscoroutinefunction(get_response):
+            markcoroutinefunction(self)
+
+    async def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if settings.SESSION_COOKIE_NAME in request.COOKIES and not request.path.startswith(_NO_SESSION):
+            try:
+                await request.auser()  # loads the session
+            except _DATABASE_AWAY as problem:
+                return self._unavailable(request, problem)
+        return await self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponseBase | None:
+        return self._unavailable(request, exception) if isinstance(exception, _DATABASE_AWAY) else None
+
+    def _unavailable(self, request: HttpRequest, problem: Exception) -> HttpResponseBase:
+        reason = str(problem).strip().partition("\n")[0][:300]
+        if time.monotonic() - self._said_at > _SAY_AGAIN_SECONDS:
+            self._said_at = time.monotonic()
+            log.error("the database can't be used: %s", reason)
+        error = errors.LedgerUnavailable(reason)
+        return refusal(error) if _is_script(request) else outage(request, error)
+
+
 class KeepSignedIn:
     """Renews the person's access token before it expires; a provider that refuses to has signed them out."""
 
@@ -81,8 +120,11 @@ class KeepSignedIn:
         if settings.SESSION_COOKIE_NAME in request.COOKIES and not request.path.startswith(_NO_SESSION):
             await request.auser()  # loads the session
             if request.session.session_key and tokens.is_due(request.session):
-                await _release_connection()
-                await self._renew(request)
+                try:
+                    await _release_connection()
+                    await self._renew(request)
+                except _DATABASE_AWAY as problem:  # the next request tries again
+                    log.warning("access token not renewed: %s", type(problem).__name__)
         return await self.get_response(request)
 
     async def _renew(self, request: HttpRequest) -> None:
@@ -169,6 +211,11 @@ def _release() -> None:
             connection.close()
 
 
+def _is_script(request: HttpRequest) -> bool:
+    """Whether the answer is for a program, which wants a status and JSON."""
+    return request.path.startswith("/api/") or request.headers.get("Accept", "").startswith("text/event-stream")
+
+
 _NO_SESSION = ("/server-unavailable", "/healthz", "/readyz", "/metrics", "/static/")
 
 
@@ -196,7 +243,7 @@ class SignInRequired:
             request.user = user
             await _release_connection()
             return None
-        if request.path.startswith("/api/") or request.headers.get("Accept", "").startswith("text/event-stream"):
+        if _is_script(request):
             return refusal(errors.Unauthenticated())
         login = f"{settings.LOGIN_URL}?{urlencode({'next': self._way_back(request)})}"
         if request.headers.get("HX-Request"):

@@ -65,6 +65,7 @@ MIDDLEWARE = [
     "config.middleware.OwnPagesOnly",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "config.middleware.DatabaseAway",  # the first that asks the database
     "config.middleware.KeepSignedIn",
     "config.middleware.SignInRequired",
     "django.middleware.common.CommonMiddleware",
@@ -93,6 +94,7 @@ TEMPLATES = [
 
 # -- storage --------------------------------------------------------------------------------------------------
 
+DATABASE_TIMEOUT_SECONDS = env.number("DATABASE_TIMEOUT_SECONDS", 5, at_least=0.1, at_most=600)
 DATABASE_URL = env.text("DATABASE_URL") or f"sqlite:///{BASE_DIR / 'var' / 'db.sqlite3'}"
 if env.parts("DATABASE_URL", DATABASE_URL).scheme not in ("postgres", "postgresql", "sqlite"):
     raise env.Misconfigured("DATABASE_URL must begin with postgres:// or sqlite:///.")
@@ -109,10 +111,21 @@ if _database["ENGINE"] == "django.db.backends.sqlite3":
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
     }
 elif _database["ENGINE"] == "django.db.backends.postgresql" and not IS_TEST_RUN:
-    # Streams hold no connection, so a small pool serves thousands of them.
+    from config.database import LimitedConnection
+
+    # Streams hold no connection, so a small pool serves thousands of them. While the database is away, whoever waits is
+    # told so soon; and the pool starts anew every few seconds, instead of after ever longer pauses.
     _database["OPTIONS"] = {
+        "connect_timeout": 5,
         **_database.get("OPTIONS", {}),
-        "pool": {"min_size": 1, "max_size": 8, "timeout": 10, "max_idle": 120},
+        "pool": {
+            "connection_class": LimitedConnection,
+            "min_size": 1,
+            "max_size": 8,
+            "timeout": 3,
+            "reconnect_timeout": 3,
+            "max_idle": 120,
+        },
     }
 DATABASES = {"default": _database}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -230,6 +243,7 @@ LOGGING = {
         "aiohttp": {"level": "WARNING"},
         "django.server": {"level": "WARNING"},
         "django.request": {"level": "ERROR"},
+        "psycopg.pool": {"level": "ERROR"},  # `config.middleware` says it, and not every second
         "mozilla_django_oidc": {"level": "WARNING"},
         "channels_redis": {"level": "CRITICAL"},  # a stack a second while Redis is away; messaging.bus says it once
     },

@@ -9,11 +9,14 @@ from asgiref.sync import sync_to_async
 from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.shortcuts import render
+from django.template.loader import render_to_string
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.cache import patch_vary_headers
 from django.utils.http import urlencode
 
-from messaging.errors import MessagingError
+from conversations import returns
+from messaging.errors import LedgerUnavailable, MessagingError
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +74,8 @@ async def refused(request: HttpRequest, error: MessagingError) -> HttpResponseBa
         log.warning("%s: %s", error.code, error.detail)
     if error.status == 401:
         return redirect_to_login(request.get_full_path())
+    if isinstance(error, LedgerUnavailable) and not wants_part(request):
+        return outage(request, error)
     if error.status in {503, 504} and request.method == "GET" and not wants_part(request):
         return HttpResponseRedirect(waiting_room(request.get_full_path(), error.code))
     part = "#refused" if wants_part(request) else ""
@@ -81,6 +86,29 @@ async def refused(request: HttpRequest, error: MessagingError) -> HttpResponseBa
         "return_url": request.get_full_path() if request.method == "GET" and error.status >= 500 else "",
     }
     return await page(request, REFUSED + part, context, status=error.status)
+
+
+def outage(request: HttpRequest, error: LedgerUnavailable) -> HttpResponse:
+    """The waiting room in place of a page: it goes on to that page when all is well. Drawn without the request's
+    context, which would ask the database."""
+    target = request.get_full_path() if request.method == "GET" else None
+    response = HttpResponse(waiting_page(target, error.sentence, error.code), status=error.status)
+    response["Retry-After"] = str(error.retry_after)
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+def waiting_page(target: str | None, sentence: str, code: str) -> str:
+    """What `/server-unavailable/` shows, with the way back to `target` if that is within this site."""
+    context = {
+        "return_url": returns.safe(target),
+        "dashboard_url": returns.fallback(),
+        "sentence": sentence,
+        "code": code,
+        "at": timezone.now(),
+        "ready_url": "/readyz",
+    }
+    return render_to_string("conversations/server_unavailable.html", context)
 
 
 def waiting_room(return_url: str, code: str) -> str:

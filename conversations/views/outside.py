@@ -5,14 +5,12 @@ from typing import Final
 from django.contrib.auth.decorators import login_not_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
-from django.template.loader import render_to_string
 from django.urls import reverse
-from django.utils import timezone
 from django.utils.http import urlencode
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET
 
-from conversations import returns
+from conversations import answers, returns
 
 FAILED: Final = {
     "provider_error": "Your company’s sign-in service reported a problem. Try again in a moment.",
@@ -56,12 +54,6 @@ def unavailable(request: HttpRequest) -> HttpResponse:
     """A calm page that looks by itself whether the server is back. Drawn without the request's context:
     nothing here may touch a session."""
     code = request.GET.get("error", "")
-    context = {
-        "return_url": returns.safe(request.GET.get("returnUrl")),
-        "dashboard_url": returns.fallback(),
-        "sentence": ERRORS.get(code, UNKNOWN_ERROR),
-        "code": code if code in ERRORS else "UNKNOWN",
-        "at": timezone.now(),
-        "ready_url": "/readyz",
-    }
-    return HttpResponse(render_to_string("conversations/server_unavailable.html", context))
+    sentence = ERRORS.get(code, UNKNOWN_ERROR)
+    known = code if code in ERRORS else "UNKNOWN"
+    return HttpResponse(answers.waiting_page(request.GET.get("returnUrl"), sentence, known))

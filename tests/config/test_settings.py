@@ -33,6 +33,7 @@ WRONG: list[tuple[str, str]] = [
     ("DATABASE_URL", "mongodb://canary@db/x"),
     ("DATABASE_URL", "db.sqlite3"),
     ("DATABASE_URL", "postgres://portal:canary@db:port/x"),
+    ("DATABASE_TIMEOUT_SECONDS", "0"),
     ("REDIS_URL", "localhost:6379"),
     ("REDIS_URL", "redis://[canary"),
     ("XIANS_SERVER_URL", "xians.example"),

@@ -24,8 +24,8 @@ APPLICATION = {
     "OIDC_CLIENT_ID": "portal",
     "OIDC_CLIENT_SECRET": "portal-secret",
 }
-_PREFIXES = ("DJANGO_", "XIANS_", "OIDC_", "STREAM_")
-_NAMES = ("DATABASE_URL", "REDIS_URL")
+_PREFIXES = ("DATABASE_", "DJANGO_", "XIANS_", "OIDC_", "STREAM_")
+_NAMES = ("REDIS_URL",)
 
 for _name in [name for name in os.environ if name.startswith(_PREFIXES) or name in _NAMES]:
     del os.environ[_name]

@@ -1,0 +1,45 @@
+"""PostgreSQL connections that give up: no server, however stuck, is waited for longer than a limit.
+
+A time-out at the server is no help where the server itself stands still (reliability.md F66), and start-up options are
+not for every pooler; so the limit is kept here, in the client.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from contextlib import suppress
+from typing import Any, ClassVar
+
+import psycopg
+
+
+class LimitedConnection(psycopg.Connection[Any]):
+    """As psycopg's; but where `limit_seconds` is set, a wait that takes longer ends in an OperationalError.
+
+    The connection is then of no use any more: what it was waiting for is cancelled if the server can still hear it,
+    and the connection is closed. Only servers set the limit (`config.asgi`): a migration may take its time.
+    """
+
+    limit_seconds: ClassVar[float | None] = None
+
+    def wait(self, gen: Generator[Any, Any, Any], *args: Any, **kwargs: Any) -> Any:
+        limited = gen if self.limit_seconds is None else self._limited(gen, time.monotonic() + self.limit_seconds)
+        return super().wait(limited, *args, **kwargs)
+
+    def _limited(self, gen: Generator[Any, Any, Any], deadline: float) -> Generator[Any, Any, Any]:
+        try:
+            wanted = next(gen)
+            while True:
+                ready = yield wanted  # psycopg asks every tenth of a second, with nothing ready
+                if not ready and time.monotonic() > deadline:
+                    self._give_up()
+                    raise psycopg.OperationalError(f"no answer from the database within {self.limit_seconds:g} s")
+                wanted = gen.send(ready)
+        except StopIteration as done:
+            return done.value
+
+    def _give_up(self) -> None:
+        with suppress(psycopg.Error):
+            self.cancel_safe(timeout=1.0)
+        self.pgconn.finish()
