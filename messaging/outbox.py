@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from django.db import transaction
+from django.db.models import Q
 
 from messaging.models import Dispatch
 from messaging.unread import InboxRef
@@ -61,3 +62,11 @@ def unsure(inbox: InboxRef, request_id: str) -> None:
 def refused(inbox: InboxRef, request_id: str) -> None:
     """Upstream certainly does not have it."""
     Dispatch.objects.filter(inbox_id=inbox.pk, request_id=request_id, thread_id="").delete()
+
+
+def forget(*, is_dry_run: bool = False) -> int:
+    """Delete what `claim` would no longer honour, and nothing that somebody is sending; how many those are."""
+    now = datetime.now(UTC)
+    is_idle = Q(busy_since=None) | Q(busy_since__lt=now - _ABANDONED)
+    rows = Dispatch.objects.filter(is_idle, first_at__lt=now - REMEMBERED)
+    return rows.count() if is_dry_run else rows.delete()[0]

@@ -128,6 +128,7 @@ def behind(moment: datetime | None) -> str:
 @transaction.atomic
 def apply(changes: Sequence[Record | Read]) -> dict[InboxRef, CountsByTopic]:
     """Carry out records and reads in order; the unread counts of every inbox they touch, by topic (zeros left out)."""
+    topics = _topics({(c.inbox.pk, c.message.scope) for c in changes if isinstance(c, Record)})
     records: list[Record] = []
     named: list[Read] = []  # reads of named messages: what is recorded later makes no difference to them
     for change in changes:
@@ -136,19 +137,16 @@ def apply(changes: Sequence[Record | Read]) -> dict[InboxRef, CountsByTopic]:
         elif change.message_ids is not None:
             named.append(change)
         else:
-            _insert(records)
+            _insert(records, topics)
             records = []
             _mark_read(change)
-    _insert(records)
+    _insert(records, topics)
     for change in named:
         _mark_read(change)
     return counts({change.inbox for change in changes})
 
 
-def _insert(records: Sequence[Record]) -> None:
-    if not records:
-        return
-    topics = _topics({(record.inbox.pk, record.message.scope) for record in records})
+def _insert(records: Sequence[Record], topics: dict[tuple[int, str], Topic]) -> None:
     rows: dict[tuple[int, str], Receipt] = {}
     for record in records:
         topic = topics[record.inbox.pk, topic_key(record.message.scope)]
@@ -165,11 +163,13 @@ def _insert(records: Sequence[Record]) -> None:
                     read_at=None if record.message.is_answer else record.known_at,
                 ),
             )
-    ordered = [rows[key] for key in sorted(rows)]  # one order for every process: no deadlocks
+    ordered = [rows[key] for key in sorted(rows)]  # topics are locked, receipts written in one order: no deadlocks
     Receipt.objects.bulk_create(ordered, ignore_conflicts=True, batch_size=_BATCH)
 
 
 def _topics(wanted: set[tuple[int, str]]) -> dict[tuple[int, str], Topic]:
+    if not wanted:
+        return {}
     keys = {(inbox, topic_key(scope)): scope for inbox, scope in wanted}
     found = _select_topics(keys)
     missing = sorted(set(keys) - set(found))
@@ -181,8 +181,9 @@ def _topics(wanted: set[tuple[int, str]]) -> dict[tuple[int, str], Topic]:
 
 
 def _select_topics(keys: dict[tuple[int, str], str]) -> dict[tuple[int, str], Topic]:
+    """The topics, locked: nobody else (`retention`, say) moves their floors before this transaction ends."""
     rows = Topic.objects.filter(inbox_id__in={inbox for inbox, _ in keys}, key__in={key for _, key in keys})
-    return {(row.inbox_id, row.key): row for row in rows}
+    return {(row.inbox_id, row.key): row for row in rows.order_by("pk").select_for_update(no_key=True)}
 
 
 def _mark_read(change: Read) -> None:
@@ -278,7 +279,7 @@ def drop_topics(inbox: InboxRef, floors: Mapping[str, str]) -> CountsByTopic:
     What came after the floor stays as it is.
     """
     for scope, floor in sorted(floors.items()):
-        for row in Topic.objects.filter(inbox_id=inbox.pk, key=topic_key(scope)):
+        for row in Topic.objects.filter(inbox_id=inbox.pk, key=topic_key(scope)).select_for_update(no_key=True):
             gone = [pk for pk, order in row.receipts.values_list("pk", "order") if order <= floor]
             for start in range(0, len(gone), _BATCH):
                 Receipt.objects.filter(pk__in=gone[start : start + _BATCH]).delete()
