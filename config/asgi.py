@@ -46,13 +46,13 @@ class Portal:
         self._threads = itertools.cycle(
             ThreadPoolExecutor(1, thread_name_prefix=f"stream-{n}") for n in range(_STREAM_THREADS)
         )
-        self._is_watching_signals = False
+        self._is_watching = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._draining: asyncio.Task[None] | None = None
         _stop_if_misconfigured()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._watch_signals()
+        self._watch()
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
         elif scope["type"] == "http" and _announced(scope) > _LONGEST_BODY:
@@ -89,12 +89,19 @@ class Portal:
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 
+    def _watch(self) -> None:
+        """From the first call on: the event loop, and the signals that end us."""
+        if self._is_watching:
+            return
+        from messaging.loopwatch import LoopWatch
+
+        self._is_watching = True
+        self._loop = asyncio.get_running_loop()
+        LoopWatch()
+        self._watch_signals()
+
     def _watch_signals(self) -> None:
         """On SIGTERM let open streams end first, and only then the server do what it does: some cut what is open."""
-        if self._is_watching_signals:
-            return
-        self._is_watching_signals = True
-        self._loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             try:
                 before = signal.getsignal(number)

@@ -15,3 +15,9 @@ bus_away = Gauge("portal_bus_away", "1 while the channel layer carries nothing t
 ledger_batch_seconds = Histogram("portal_ledger_batch_seconds", "Time to write one batch of receipts.")
 ledger_failures = Counter("portal_ledger_failures", "Batches that the database refused and that were tried again.")
 ledger_waiting = Gauge("portal_ledger_waiting", "Receipts and reads that wait to be written.")
+loop_lag_seconds = Histogram(
+    "portal_event_loop_lag_seconds",
+    "How much later than planned the event loop got to its beat.",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0),
+)
+loop_blocked = Counter("portal_event_loop_blocked", "Times that something held the event loop up for long.")
