@@ -81,6 +81,18 @@ class Postgres:
             row = connection.execute("SELECT count(*) FROM pg_stat_activity WHERE datname = %s", [database]).fetchone()
         return int(row[0]) if row else 0
 
+    def backends(self, database: str) -> list[int]:
+        """The process ids of the connections that the application holds to this database."""
+        statement = "SELECT pid FROM pg_stat_activity WHERE datname = %s ORDER BY pid"
+        with self.connect("postgres") as connection:
+            return [pid for (pid,) in connection.execute(statement, [database]).fetchall()]
+
+    def terminate(self, database: str) -> int:
+        """End every connection that the application holds to this database; how many there were."""
+        statement = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
+        with self.connect("postgres") as connection:
+            return len(connection.execute(statement, [database]).fetchall())
+
     def start(self) -> None:
         """Start it again; harmless while it runs."""
         if self._process is not None and self._process.exit_code is None:
