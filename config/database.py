@@ -12,6 +12,10 @@ from contextlib import suppress
 from typing import Any, ClassVar
 
 import psycopg
+from django.db import DEFAULT_DB_ALIAS, connections
+from psycopg_pool import ConnectionPool
+
+_QUICK_SECONDS = 0.5
 
 
 class LimitedConnection(psycopg.Connection[Any]):
@@ -43,3 +47,18 @@ class LimitedConnection(psycopg.Connection[Any]):
         with suppress(psycopg.Error):
             self.cancel_safe(timeout=1.0)
         self.pgconn.finish()
+
+
+def check(connection: psycopg.Connection[Any]) -> None:
+    """Whether a connection of the pool still works: raises where it doesn't.
+
+    One that is found dead is seldom alone (a failover, a restart). The pool would find the others one by one, with pauses
+    that grow, so all are looked at now.
+    """
+    started = time.monotonic()
+    try:
+        ConnectionPool.check_connection(connection)
+    except psycopg.Error:
+        if time.monotonic() - started < _QUICK_SECONDS:  # otherwise the server is stuck, and each would take as long
+            connections[DEFAULT_DB_ALIAS].pool.check()  # type: ignore[attr-defined]  # PostgreSQL's has one
+        raise

@@ -21,7 +21,7 @@ from django.conf import settings
 from django.contrib.auth import SESSION_KEY, alogout
 from django.contrib.sessions.backends.base import UpdateError
 from django.core.cache import cache
-from django.db import InterfaceError, OperationalError, connections
+from django.db import InterfaceError, InternalError, OperationalError, connections
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect, JsonResponse
 
 from config import provider, tokens
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 type GetResponse = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
 
-_DATABASE_AWAY = (OperationalError, InterfaceError)
+_DATABASE_AWAY = (OperationalError, InterfaceError, InternalError)  # the last: it takes no writes (a failover)
 _SAY_AGAIN_SECONDS = 10
 _LOCK_SECONDS = 20
 _WAIT_SECONDS = 0.1

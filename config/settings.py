@@ -111,7 +111,7 @@ if _database["ENGINE"] == "django.db.backends.sqlite3":
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
     }
 elif _database["ENGINE"] == "django.db.backends.postgresql" and not IS_TEST_RUN:
-    from config.database import LimitedConnection
+    from config.database import LimitedConnection, check
 
     # Streams hold no connection, so a small pool serves thousands of them. While the database is away, whoever waits is
     # told so soon; and the pool starts anew every few seconds, instead of after ever longer pauses.
@@ -120,6 +120,7 @@ elif _database["ENGINE"] == "django.db.backends.postgresql" and not IS_TEST_RUN:
         **_database.get("OPTIONS", {}),
         "pool": {
             "connection_class": LimitedConnection,
+            "check": check,
             "min_size": 1,
             "max_size": 8,
             "timeout": 3,
