@@ -239,6 +239,14 @@ def known_before(inbox: InboxRef, message_ids: Iterable[str], moment: datetime) 
     return set(rows.values_list("message_id", flat=True))
 
 
+def familiar(inbox: InboxRef, messages: Iterable[Message]) -> set[str]:
+    """The ids of those answers that are known or settled: they have a receipt, or had one before it was pruned."""
+    answers = {message.id: message for message in messages if message.is_answer}
+    floors = dict(Topic.objects.filter(inbox_id=inbox.pk).values_list("scope", "floor"))
+    settled = {message.id for message in answers.values() if message.order <= floors.get(message.scope, "")}
+    return settled | known(inbox, answers.keys() - settled)
+
+
 def topic_states(inbox: InboxRef) -> dict[str, TopicState]:
     """What was known of each topic when upstream was last compared."""
     rows = Topic.objects.filter(inbox_id=inbox.pk)
