@@ -14,11 +14,13 @@
         │   └── UpstreamTimeout       504  no answer in time                  -> back off, retry
         ├── UpstreamMisbehaved        502  wrong content type, bad JSON, redirect, oversize
         └── UpstreamRefused           502  401, 403 and every other 4xx       -> stop; a person must act
+            ├── UpstreamMisconfigured 502  its certificate is not to be trusted; nothing was sent
             ├── ActivationNotFound    404
             ├── ActivationInactive    409
             └── AgentCannotConverse   422
 
 `sentence` is for the person; `detail` (what upstream really said) is for the log only and never leaves the server.
+An UpstreamError's `reason` says in one word what happened ("up_refused"): it begins the detail, and /metrics counts it.
 """
 
 from __future__ import annotations
@@ -78,6 +80,12 @@ class UpstreamError(MessagingError):
     code = "UPSTREAM_REJECTED"
     status = 502
     sentence = "The agent server gave an unexpected answer."
+    reason = "up_bad_answer"
+
+    def __init__(self, detail: str = "", *, reason: str | None = None) -> None:
+        if reason is not None:
+            self.reason = reason
+        super().__init__(f"{self.reason}: {detail}" if detail else self.reason)
 
 
 class UpstreamUnavailable(UpstreamError):
@@ -87,9 +95,12 @@ class UpstreamUnavailable(UpstreamError):
     status = 503
     sentence = "The agent server can't be reached right now."
     retry_after = 5
+    reason = "up_unavailable"
 
-    def __init__(self, detail: str = "", *, retry_after: int | None = None, throttled: bool = False) -> None:
-        super().__init__(detail)
+    def __init__(
+        self, detail: str = "", *, reason: str | None = None, retry_after: int | None = None, throttled: bool = False
+    ) -> None:
+        super().__init__(detail, reason=reason)
         self.throttled = throttled
         if retry_after is not None:
             self.retry_after = retry_after
@@ -97,6 +108,8 @@ class UpstreamUnavailable(UpstreamError):
 
 class UpstreamUnconnected(UpstreamUnavailable):
     """No connection at all: what was to be sent has certainly not arrived."""
+
+    reason = "up_refused"
 
 
 class Draining(MessagingError):
@@ -117,6 +130,7 @@ class UpstreamTimeout(UpstreamUnavailable):
     code = "UPSTREAM_TIMEOUT"
     status = 504
     sentence = "The agent server took too long to answer."
+    reason = "up_timeout"
 
 
 class UpstreamMisbehaved(UpstreamError):
@@ -127,21 +141,31 @@ class UpstreamRefused(UpstreamError):
     """Upstream said no to us (its 401 and 403 mean our key, never the person)."""
 
     sentence = "The agent server refused the request. An administrator has to look at the service's set-up."
+    reason = "up_rejected"
+
+
+class UpstreamMisconfigured(UpstreamRefused):
+    """There is no connection that may be trusted, and trying again would not help."""
+
+    sentence = "The connection to the agent server isn't secure. An administrator has to look at the service's set-up."
 
 
 class ActivationNotFound(UpstreamRefused):
     code = "ACTIVATION_NOT_FOUND"
     status = 404
     sentence = "There is no such agent in this workspace."
+    reason = "up_not_found"
 
 
 class ActivationInactive(UpstreamRefused):
     code = "ACTIVATION_INACTIVE"
     status = 409
     sentence = "This agent is switched off."
+    reason = "up_inactive"
 
 
 class AgentCannotConverse(UpstreamRefused):
     code = "AGENT_CANNOT_CONVERSE"
     status = 422
     sentence = "This agent isn't made for conversations."
+    reason = "up_cannot_converse"

@@ -9,6 +9,9 @@ streams_opened = Counter("portal_streams_opened", "Streams opened, by how they r
 streams_closed = Counter("portal_streams_closed", "Streams closed, by reason.", ["reason"])
 feeds_open = Gauge("portal_feeds_open", "Upstream streams that this process keeps.")
 upstream_connects = Counter("portal_upstream_connects", "Tries to open an upstream stream, by outcome.", ["outcome"])
+upstream_failures = Counter(
+    "portal_upstream_failures", "Calls and streams that upstream let down, by reason.", ["reason"]
+)
 messages_received = Counter("portal_messages_received", "Messages accepted from upstream, by source.", ["source"])
 messages_dropped = Counter("portal_messages_dropped", "Upstream events not passed on, by reason.", ["reason"])
 bus_away = Gauge("portal_bus_away", "1 while the channel layer carries nothing to other processes.")

@@ -1,4 +1,4 @@
-"""The Xians server's admin API as far as conversations need it. The only importer of httpx.
+"""The Xians server's admin API as far as conversations need it. With failures.py the only importer of httpx.
 
 The wire contract is shared/xians-api.md. Under httpx's interface runs aiohttp's transport: httpx's own pool leaks
 connections of cancelled streams and walks every open connection (traps.md section 3).
@@ -7,21 +7,20 @@ connections of cancelled streams and walks every open connection (traps.md secti
 from __future__ import annotations
 
 import asyncio
-import email.utils
 import logging
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import aiohttp
 import httpx
 from httpx_aiohttp import AiohttpTransport
 
-from messaging import directory, errors, sse, wire
+from messaging import directory, errors, failures, sse, wire
+from messaging.failures import translated
 from messaging.wire import ThreadAddress
 
 log = logging.getLogger(__name__)
@@ -30,11 +29,9 @@ _HEADER_SECONDS = 10
 _MISSED_HEARTBEATS = 2.5
 _MAX_JSON_BYTES = 32 << 20
 _MAX_COMPLAINT_BYTES = 4096
-_MAX_RETRY_AFTER = 60
 _REST_CONNECTIONS = 64
 _USERS_PAGE = 500
 _MAX_USER_PAGES = 100
-_CANNOT_CONVERSE = ("not registered", "no agent process registered", "conversational")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +54,7 @@ class UpstreamClient:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self.watch = failures.Watch(settings.api_key)
         self._tls = ssl.create_default_context()
         timeout = httpx.Timeout(settings.read_timeout, connect=settings.connect_timeout, pool=settings.connect_timeout)
         self._rest = self._client(timeout, connections=_REST_CONNECTIONS)
@@ -118,11 +116,12 @@ class UpstreamClient:
     async def reachable(self) -> None:
         """Raise UpstreamUnavailable unless something that answers HTTP lives at upstream's address."""
         url = self._settings.base_url.rstrip("/") + "/health"
-        with _translated():
-            async with asyncio.timeout(self._settings.connect_timeout):
-                answer = await self._rest.get(url)
-        if answer.status_code >= 500:
-            raise errors.UpstreamUnavailable(f"/health answered {answer.status_code}")
+        with self.watch.over(""):
+            with translated():
+                async with asyncio.timeout(self._settings.connect_timeout):
+                    answer = await self._rest.get(url)
+            if answer.status_code >= 500:
+                raise errors.UpstreamUnavailable(f"{answer.status_code} from health", reason="up_5xx")
 
     # -- messaging --------------------------------------------------------------------------------------------
 
@@ -184,15 +183,17 @@ class UpstreamClient:
         query = {**_conversation(address), "heartbeatSeconds": str(self._settings.heartbeat_seconds)}
         headers = {**_authorized(bearer), "Accept": "text/event-stream", "Accept-Encoding": "identity"}
         request = self._streams.build_request("GET", _messaging(address, "listen"), params=query, headers=headers)
-        with _translated():
-            async with asyncio.timeout(_HEADER_SECONDS):
-                response = await self._streams.send(request, stream=True)
-        try:
-            await _require_stream(response)
-            yield EventReader(response)
-        finally:
-            with _translated():
-                await response.aclose()
+        with self.watch.over(bearer):
+            with translated("up_header_timeout"):
+                async with asyncio.timeout(_HEADER_SECONDS):
+                    response = await self._streams.send(request, stream=True)
+            try:
+                await _require_stream(response)
+                self.watch.accepted(bearer)
+                yield EventReader(response)
+            finally:
+                with translated():
+                    await response.aclose()
 
     # -- plumbing ---------------------------------------------------------------------------------------------
 
@@ -208,75 +209,17 @@ class UpstreamClient:
         params: Mapping[str, str] | None = None,
         json: Mapping[str, Any] | None = None,
     ) -> Any:
-        with _translated():
+        with self.watch.over(bearer), translated():
             request = self._rest.build_request(method, path, params=params, json=json, headers=_authorized(bearer))
             async with asyncio.timeout(self._settings.connect_timeout + self._settings.read_timeout):
                 response = await self._rest.send(request, stream=True)
                 try:
                     if response.status_code >= 300:
-                        raise refusal(response, await _read(response, _MAX_COMPLAINT_BYTES, cut=True))
+                        raise failures.refusal(response, await _read(response, _MAX_COMPLAINT_BYTES, cut=True))
+                    self.watch.accepted(bearer)
                     return wire.load_json_exactly(await _read(response, _MAX_JSON_BYTES))
                 finally:
                     await response.aclose()
-
-
-class _translated:
-    """`with _translated():` the one place where httpx's exceptions become ours."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _type: object, problem: BaseException | None, _traceback: object) -> None:
-        match problem:
-            case TimeoutError() | httpx.ReadTimeout() | httpx.PoolTimeout() | httpx.WriteTimeout():
-                raise errors.UpstreamTimeout(_said(problem)) from problem
-            case httpx.InvalidURL() | httpx.UnsupportedProtocol() | httpx.DecodingError():
-                raise errors.UpstreamMisbehaved(_said(problem)) from problem
-            case httpx.ConnectError():
-                raise errors.UpstreamUnconnected(_said(problem)) from problem
-            case httpx.HTTPError() | aiohttp.ClientConnectionError() | OSError():
-                raise errors.UpstreamUnavailable(_said(problem)) from problem
-            case aiohttp.ClientError() | ValueError() if not isinstance(problem, errors.MessagingError):
-                raise errors.UpstreamMisbehaved(_said(problem)) from problem
-
-
-def _said(problem: BaseException) -> str:
-    return f"{type(problem).__name__}: {str(problem)[:200]}"
-
-
-def refusal(response: httpx.Response, body: bytes) -> errors.UpstreamError:
-    """The error that an answer of 300 or more stands for; upstream has eight shapes of them (0.4)."""
-    status = response.status_code
-    said = wire.complaint(body)
-    detail = f"{status} from {response.request.url.path.rsplit('/', 1)[-1]}: {said[:300]}"
-    if status < 400:
-        host = urlsplit(response.headers.get("location", "")).hostname
-        return errors.UpstreamMisbehaved(f"{status} redirects to {host}")
-    if status == 429:
-        return errors.UpstreamUnavailable(detail, retry_after=retry_after(response), throttled=True)
-    if status >= 500 or status == 408:
-        return errors.UpstreamUnavailable(detail)
-    if status == 409:
-        return errors.ActivationInactive(detail)
-    if status == 400 and any(words in said.lower() for words in _CANNOT_CONVERSE):
-        return errors.AgentCannotConverse(detail)
-    if status == 404 and said:  # an empty 404 is a route that this server does not have
-        return errors.ActivationNotFound(detail)
-    return errors.UpstreamRefused(detail)
-
-
-def retry_after(response: httpx.Response) -> int | None:
-    """Seconds to wait as `Retry-After` says, 1 to 60; None when it says nothing that makes sense."""
-    value = response.headers.get("retry-after", "").strip()
-    if value.isascii() and value.isdigit():
-        return max(1, min(int(value[:9]), _MAX_RETRY_AFTER))
-    try:
-        moment = email.utils.parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return max(1, min(round((moment - datetime.now(UTC)).total_seconds()), _MAX_RETRY_AFTER))
 
 
 async def _read(response: httpx.Response, limit: int, *, cut: bool = False) -> bytes:
@@ -292,17 +235,18 @@ async def _read(response: httpx.Response, limit: int, *, cut: bool = False) -> b
 
 async def _require_stream(response: httpx.Response) -> None:
     if response.status_code != 200:
-        with _translated():
+        with translated():
             async with asyncio.timeout(_HEADER_SECONDS):
                 body = b"" if response.status_code < 300 else await _read(response, _MAX_COMPLAINT_BYTES, cut=True)
         if response.status_code < 300:
             raise errors.UpstreamMisbehaved(f"{response.status_code} instead of a stream")
-        raise refusal(response, body)
+        raise failures.refusal(response, body)
     essence = response.headers.get("content-type", "").partition(";")[0].strip().lower()
     if essence != "text/event-stream":
-        raise errors.UpstreamMisbehaved(f"{essence[:80]!r} instead of an event stream")
-    if response.headers.get("content-encoding", "identity").lower() != "identity":
-        raise errors.UpstreamMisbehaved("an encoded event stream")
+        raise errors.UpstreamMisbehaved(f"{essence[:80]!r} instead of an event stream", reason="up_bad_type")
+    encoding = response.headers.get("content-encoding", "identity").lower()
+    if encoding != "identity":
+        raise errors.UpstreamMisbehaved(f"a stream in {encoding[:20]!r}", reason="up_bad_encoding")
 
 
 class EventReader:
@@ -311,6 +255,7 @@ class EventReader:
     def __init__(self, response: httpx.Response) -> None:
         self._chunks = response.aiter_raw()
         self._decoder = sse.Decoder()
+        self._is_proven = False  # something came that was more than the greeting
 
     def __aiter__(self) -> EventReader:
         return self
@@ -318,14 +263,16 @@ class EventReader:
     async def __anext__(self) -> list[sse.Event]:
         events: list[sse.Event] = []
         while not events:
-            with _translated():
+            with translated("up_silent"):
                 chunk = await anext(self._chunks, None)
             if chunk is None:
-                raise errors.UpstreamUnavailable("the stream ended")
+                reason = "up_eof" if self._is_proven else "up_flap"
+                raise errors.UpstreamUnavailable("the stream ended", reason=reason)
             try:
                 events = self._decoder.feed(chunk)
             except sse.EventTooLarge as problem:
-                raise errors.UpstreamMisbehaved(str(problem)) from problem
+                raise errors.UpstreamMisbehaved(str(problem), reason="up_event_too_big") from problem
+            self._is_proven = self._is_proven or any(event.event != "connected" for event in events)
         return events
 
 

@@ -1,6 +1,6 @@
 // The message listener: one stream of this conversation, kept up for as long as the page is shown.
 //
-// States, told to the page as `stream:state` {state, attempt, sentence}:
+// States, told to the page as `stream:state` {state, attempt, seconds, sentence}:
 //   connecting    the first request is on its way
 //   live          the server has said `connected`, and bytes come in time
 //   catching-up   something woke us: the connection is made anew, and brings what was missed
@@ -9,9 +9,10 @@
 //   signed-out    refused (401) or told so: on the way to the sign-in
 //   no-access     refused (403) or told so; over, and what was shown is taken away
 //   stopped       refused (404, 409, 422); over, the sentence says why
+//   misconfigured refused in a way that five attempts would not change; looked at again every minute
 //   unavailable   the fifth attempt failed: on the way to the waiting room
 // Only a heartbeat or a message sets the count of attempts back, so a server that accepts and drops is not tried for
-// ever. While the device is offline, attempts are not counted. Nothing is opened after `pagehide`; `pageshow` from the
+// ever. While the device is offline, and while we are asked to slow down, attempts are not counted. Nothing is opened after `pagehide`; `pageshow` from the
 // back/forward cache opens again. What the stream says is told as `stream:message`, `stream:toast`, `stream:recovered`
 // {html}, `stream:unread` {…}, `stream:counts` {counts, total} and `stream:resync`.
 import { leaveFor } from "./signin.js";
@@ -20,7 +21,7 @@ import { Parser } from "./sse.js";
 const DELAYS = [1, 2, 4, 8, 16];
 const JITTER = 0.2;
 const PATIENCE = 2.5; // heartbeats without a byte
-const TOO_MANY_SECONDS = 30;
+const LOOK_AGAIN_SECONDS = { "too-many": 30, misconfigured: 60 };
 const WAKE_SECONDS = 2;
 const REFUSED = { 404: "stopped", 409: "stopped", 422: "stopped", 429: "too-many" };
 const OVER = new Set(["signed-out", "no-access", "stopped", "unavailable"]);
@@ -104,10 +105,10 @@ export class Listener {
   }
 
   /** The server has lost its own server, and counts the same five attempts; then it ends this stream. */
-  #upstream({ state, attempt }) {
+  #upstream({ state, attempt, retryInSeconds }) {
     this.#isUpstreamAway = state !== "live";
     if (this.#isUpstreamAway) this.#attempt = attempt;
-    this.#tell(this.#isUpstreamAway ? "reconnecting" : "live");
+    this.#tell(state, "", retryInSeconds);
   }
 
   async #isRefused(response, request) {
@@ -120,8 +121,10 @@ export class Listener {
     if (status === 401) this.#signIn();
     else if (status === 403) this.#forbidden(said.error);
     else if (status in REFUSED) this.#end(REFUSED[status], said.error);
+    else if (said.details?.throttled) this.#again(Number(response.headers.get("Retry-After")) || DELAYS[0]);
+    else if (said.details?.retryable === false) this.#end("misconfigured", said.error);
     else this.#lost();
-    if (status === 429) this.#retry = setTimeout(() => this.#open(), TOO_MANY_SECONDS * 1000);
+    if (this.#state in LOOK_AGAIN_SECONDS) this.#later(LOOK_AGAIN_SECONDS[this.#state]);
     return true;
   }
 
@@ -144,7 +147,11 @@ export class Listener {
 
   #again(seconds) {
     this.#close();
-    this.#tell("reconnecting");
+    this.#tell("reconnecting", "", seconds);
+    this.#later(seconds);
+  }
+
+  #later(seconds) {
     this.#retry = setTimeout(() => this.#open(), seconds * 1000);
   }
 
@@ -199,8 +206,8 @@ export class Listener {
     request?.abort();
   }
 
-  #tell(state, sentence = "") {
+  #tell(state, sentence = "", seconds = 0) {
     this.#state = state;
-    this.tell("stream:state", { state, attempt: Math.max(this.#attempt, 1), sentence, code: this.#code });
+    this.tell("stream:state", { state, attempt: Math.max(this.#attempt, 1), seconds, sentence, code: this.#code });
   }
 }
