@@ -17,6 +17,8 @@ STEP_KINDS: Final = frozenset({"Reasoning", "Tool"})
 _MAX_FIELDS: Final = 24
 _MAX_VALUE: Final = 400
 _MAX_CODE: Final = 20_000
+_MAX_TEXT: Final = 100_000
+"""A text that goes on for longer is cut: no person reads it, and every tab would have to lay it out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,8 @@ class Entry:
     fields: list[tuple[str, str]] = field(default_factory=list)
     code: str = ""
     files: list[str] = field(default_factory=list)
+    cut: int = 0
+    """How many characters of the text are left out."""
 
 
 def of(message: Message, *, agent: str) -> Entry:
@@ -84,6 +88,9 @@ def _dom_id(message: Message, *, is_own: bool) -> str:
 
 
 def _filled(entry: Entry, message: Message) -> Entry:
+    if message.text and len(message.text) > _MAX_TEXT:
+        entry = replace(entry, cut=len(message.text) - _MAX_TEXT)
+        message = replace(message, text=message.text[:_MAX_TEXT])
     content = content_of(message.data)
     if entry.is_step:
         words = message.text or (content if isinstance(content, str) else _pretty(content))
