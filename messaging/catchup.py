@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from messaging.unread import TopicState, behind
 from messaging.upstream import UpstreamClient
@@ -20,6 +20,9 @@ _HISTORY_PAGE = 100
 _MAX_MESSAGES = 2_000
 _LATE = timedelta(minutes=10)
 """How much older than its neighbours a message may claim to be (clocks of several nodes) and still be found."""
+_LAG = timedelta(seconds=60)
+"""How far behind a replica of upstream may be: a topic younger than that which it doesn't list is not gone, but not yet
+there (F45)."""
 _AT_ONCE = 4
 
 NOTHING_KNOWN = TopicState(floor="", count=0, last_at=None)
@@ -81,7 +84,7 @@ async def compare(
     listed = {topic.scope for topic in listing.topics}
     for scope, state in known.items():
         # A list may lag or shift while it is paged: only an empty history says that a topic is gone.
-        if state.surveyed_at is None or scope in listed:
+        if state.surveyed_at is None or scope in listed or datetime.now(UTC) - state.surveyed_at < _LAG:
             continue
         if listing.reaches is None or state.surveyed_at > listing.reaches:
             rest = await client.history(address, scope, page=1, page_size=1, bearer=bearer)
