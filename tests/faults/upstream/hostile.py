@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -61,7 +62,7 @@ class Exchange:
     async def live(self) -> None:
         """The head of a stream, its greeting and a heartbeat: proof of life."""
         await self.head()
-        await self.event("connected", {"message": "Connected", "tenantId": "acme"})
+        await self.event("connected", {"tenantId": "acme", "timestamp": datetime.now(UTC).isoformat()})
         await self.event("heartbeat", {"subscriberCount": 1})
 
     async def finish(self) -> None:
@@ -73,6 +74,11 @@ class Exchange:
         for _ in range(int(seconds)):
             await asyncio.sleep(1)
             await self.event("heartbeat", {"subscriberCount": 1})
+
+    async def until(self, event: threading.Event) -> None:
+        """Wait for the test."""
+        while not event.is_set():
+            await asyncio.sleep(0.02)
 
     async def hang(self, seconds: float = _FOREVER) -> None:
         """Say nothing, until the client goes."""
@@ -102,8 +108,7 @@ class Then:
             await self._fault(exchange)
             return
         await exchange.live()
-        while not self._begun.is_set():
-            await asyncio.sleep(0.02)
+        await exchange.until(self._begun)
         await exchange.finish()
 
 
