@@ -8,7 +8,7 @@ from django.views.decorators.http import require_GET
 
 from conversations import activation_cards, answers, links, people, places, thread, topic_rows
 from conversations.places import Place
-from messaging import inboxes, parameters
+from messaging import inboxes, parameters, wire
 from messaging.directory import Activation
 from messaging.errors import ActivationNotFound, Invalid
 from messaging.wire import ThreadAddress
@@ -75,6 +75,7 @@ def _around(loaded: thread.Thread, activation: Activation, found: list[Activatio
         "topic_list": thread.topic_list(loaded),
         "groups": activation_cards.grouped(cards),
         "total_unread": loaded.total_unread,
+        "newest": _newest(loaded),
         "cursor": loaded.cursor,
         "heartbeat_seconds": HEARTBEAT_SECONDS,
         "is_live": not (loaded.is_inactive or loaded.cannot_converse),
@@ -83,6 +84,12 @@ def _around(loaded: thread.Thread, activation: Activation, found: list[Activatio
         "unavailable_url": reverse("conversations:unavailable"),
         "login_url": reverse("conversations:login"),
     }
+
+
+def _newest(loaded: thread.Thread) -> str:
+    """The place of the newest message that was there when the page was drawn, which counts it already."""
+    moments = [topic.last_message_at for topic in loaded.topics.topics] if loaded.topics else []
+    return max((wire.order_at(moment) for moment in moments if moment), default="")
 
 
 def _draft_key(address: ThreadAddress) -> str:
