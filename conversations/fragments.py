@@ -30,6 +30,8 @@ def encoder(address: ThreadAddress) -> Callable[[StreamItem], bytes]:
             return _counts(item)
         if item.kind == "recovered":
             return _recovered(item)
+        if item.kind == "gone":
+            return sse.encode("gone", json.dumps({"topicKey": topic_names.key(item.topic)}))
         if item.message is None:
             return b""
         return _message(address, item)

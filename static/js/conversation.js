@@ -11,6 +11,7 @@ import "./connection.js";
 import "./copy.js";
 import "./messages.js";
 import "./read.js";
+import "./resync.js";
 import "./toasts.js";
 import "./topics.js";
 import "./typing.js";
@@ -35,14 +36,6 @@ function shown() {
   }
   emit("thread:shown");
 }
-
-// The server can't say what was missed: fetch the open topic's messages as they are now.
-document.addEventListener("stream:resync", async () => {
-  const thread = document.getElementById("thread");
-  if (!document.getElementById("messages")) return;
-  const swapped = window.htmx.ajax("GET", thread.dataset.pageUrl, { target: "#messages", select: "#messages", swap: "outerHTML" });
-  await swapped.then(() => emit("thread:shown"), () => {}); // without an answer what is shown stays shown
-});
 
 emit("thread:shown");
 listen(document.getElementById("conversation").dataset);

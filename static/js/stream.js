@@ -14,7 +14,7 @@
 // Only a heartbeat or a message sets the count of attempts back, so a server that accepts and drops is not tried for
 // ever. While the device is offline, and while we are asked to slow down, attempts are not counted. Nothing is opened after `pagehide`; `pageshow` from the
 // back/forward cache opens again. What the stream says is told as `stream:message`, `stream:toast`, `stream:recovered`
-// {html}, `stream:unread` {…}, `stream:counts` {counts, total} and `stream:resync`.
+// {html}, `stream:unread` {…}, `stream:counts` {counts, total}, `stream:gone` {topicKey} and `stream:resync`.
 import { leaveFor } from "./signin.js";
 import { Parser } from "./sse.js";
 
@@ -54,6 +54,11 @@ export class Listener {
     addEventListener("online", () => this.#wake({ isFresh: true }));
     document.addEventListener("resume", () => this.#wake({ isFresh: true }));
     document.addEventListener("visibilitychange", () => document.hidden || this.#wake({ isFresh: false }));
+  }
+
+  /** Somebody looks at another tab that hears through this one. */
+  check() {
+    this.#wake({ isFresh: false });
   }
 
   async #open() {
@@ -97,7 +102,7 @@ export class Listener {
   #take({ event, data }) {
     if ((event === "heartbeat" || event === "message") && !this.#isUpstreamAway) this.#attempt = 0;
     if (event === "message" || event === "toast" || event === "recovered") this.tell(`stream:${event}`, { html: data });
-    else if (event === "unread" || event === "counts") this.tell(`stream:${event}`, JSON.parse(data));
+    else if (event === "unread" || event === "counts" || event === "gone") this.tell(`stream:${event}`, JSON.parse(data));
     else if (event === "resync") this.tell("stream:resync", {});
     else if (event === "connected") this.#tell("live");
     else if (event === "status") this.#upstream(JSON.parse(data));

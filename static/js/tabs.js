@@ -35,10 +35,20 @@ class Tab {
     this.#watch = setInterval(() => Date.now() - this.#heard > this.#patience() && this.#goAlone(), 1000);
     navigator.locks.request(this.name, () => new Promise((release) => this.#lead(release))).catch(() => this.#goAlone());
     addEventListener("pagehide", () => this.#release?.());
+    for (const event of ["online", "resume"]) addEventListener(event, () => this.#wake(), { capture: true });
+    document.addEventListener("visibilitychange", () => document.hidden || this.#wake());
     addEventListener("pageshow", ({ persisted }) => persisted && location.reload());
   }
 
   #patience = () => Number(this.settings.heartbeatSeconds) * PATIENCE * 1000;
+
+  /** Somebody looks again, or the world may have changed: the leader has to show now that it is alive. */
+  #wake() {
+    if (this.#listener) return; // it wakes by itself
+    const alone = Date.now() + GRACE_SECONDS * 1000 - this.#patience();
+    this.#heard = Math.min(this.#heard, alone);
+    this.channel.postMessage({ isThere: true });
+  }
 
   #lead(release) {
     clearInterval(this.#watch);
@@ -66,8 +76,9 @@ class Tab {
     emit(name, detail);
   }
 
-  #hear({ asks, to, words, name, detail, cursor }) {
+  #hear({ asks, isThere, to, words, name, detail, cursor }) {
     if (asks !== undefined) this.#welcome(asks);
+    else if (isThere) this.#answer();
     else if (this.#listener || (to !== undefined && to !== this.start)) return;
     else if (words) for (const word of words) this.#take(word);
     else this.#take({ name, detail, cursor });
@@ -80,11 +91,18 @@ class Tab {
     if (name === "stream:state") leaveFor(detail.state, this.settings, detail.code);
   }
 
+  /** Another tab asks whether this one is still there, having perhaps slept: the connection is looked at, too. */
+  #answer() {
+    if (!this.#release || !this.#state) return;
+    this.#listener.check();
+    this.channel.postMessage(this.#state);
+  }
+
   /** A tab joins: tell it how things are and what it may have missed since its page was drawn. */
   #welcome(start) {
     if (!this.#release || !this.#state) return;
     const isCovered = place(start) >= place(this.start) && this.#kept.length < KEPT_EVENTS;
-    const words = isCovered ? this.#kept : [{ name: "stream:resync", detail: {}, cursor: this.#listener.cursor }];
+    const words = isCovered ? this.#kept : [{ name: "stream:anew", detail: {}, cursor: this.#listener.cursor }];
     this.channel.postMessage({ to: start, words: [this.#state, ...words] });
   }
 }

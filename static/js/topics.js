@@ -64,6 +64,6 @@ function promote({ detail: { item, isOpen, isNew } }) {
 document.addEventListener("message:arrived", promote);
 document.addEventListener("topics:outdated", refresh);
 document.addEventListener("topics-changed", refresh);
-document.addEventListener("stream:resync", refresh);
+for (const event of ["stream:anew", "stream:resync", "stream:gone"]) document.addEventListener(event, refresh);
 document.addEventListener("thread:shown", mark);
 document.addEventListener("topics:shown", mark);
