@@ -72,6 +72,8 @@ class Portal:
         try:
             async with ThreadSensitiveContext(executor=next(self._threads)):
                 await self._django(scope, receive, _impatient(send))  # type: ignore[arg-type]
+        except _Stalled:
+            log.warning("a reader took nothing for %s s: its stream is closed", _SEND_SECONDS)
         finally:
             for stream in mine:
                 stream.close()
@@ -132,6 +134,10 @@ class Portal:
         self._draining.add_done_callback(lambda _: then())
 
 
+class _Stalled(Exception):
+    """A reader has not taken what was sent to it."""
+
+
 def _is_stream(path: str) -> bool:
     return path.endswith(("/messaging/listen", "/stream/"))
 
@@ -165,8 +171,11 @@ def _impatient(send: Send) -> Send:
     """`send` with a limit: a reader who takes nothing for that long has gone, whatever its connection says."""
 
     async def send_soon(event: dict[str, Any]) -> None:
-        async with asyncio.timeout(_SEND_SECONDS):
-            await send(event)
+        try:
+            async with asyncio.timeout(_SEND_SECONDS):
+                await send(event)
+        except TimeoutError as problem:
+            raise _Stalled from problem
 
     return send_soon
 
