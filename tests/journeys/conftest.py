@@ -19,7 +19,13 @@ from tests.messaging.conftest import (  # noqa: F401 - fixtures
 )
 from tests.messaging.people import Person
 
-_NETWORK = ("Failed to load resource", "htmx:afterRequest", "htmx:sendError", "htmx:responseError")
+_NETWORK = (
+    "Failed to load resource",
+    "htmx:afterRequest",
+    "htmx:sendError",
+    "htmx:responseError",
+    "Response Status Error",
+)
 """What the browser and htmx say whenever a server isn't there; the tests' own doing."""
 
 
