@@ -52,8 +52,8 @@ class LimitedConnection(psycopg.Connection[Any]):
 def check(connection: psycopg.Connection[Any]) -> None:
     """Whether a connection of the pool still works: raises where it doesn't.
 
-    One that is found dead is seldom alone (a failover, a restart). The pool would find the others one by one, with pauses
-    that grow, so all are looked at now.
+    One that is found dead is seldom alone (a failover, a restart). The pool would find the others one by one, with
+    pauses that grow, so all are looked at now.
     """
     started = time.monotonic()
     try:

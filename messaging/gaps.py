@@ -30,6 +30,7 @@ _SAME_LOOK = 0.05
 _MOST_LATE = 256
 _AT_ONCE = 64
 """After so many messages the readers get their turn: a burst must not look like a slow reader."""
+_WRITTEN_AT_ONCE = 1_000
 
 
 class Gaps:
@@ -159,6 +160,8 @@ class Gaps:
                 self._inbox.pk,
                 recovered,
             )
+        if self._inbox in ledger.overflowed:
+            raise errors.LedgerUnavailable("not everything that was found could be kept")
         if difference.is_news or not self._is_settled:
             self._expected |= {
                 t.scope: TopicState(_floor(known, t.scope), t.message_count, t.last_message_at, t.last_message_at)
@@ -179,12 +182,12 @@ class Gaps:
         if not found:
             return 0
         outlet = self._outlet
-        old_answers = [m.id for m in found.values() if m.is_answer and not outlet.knows(m) and outlet.is_old(m)]
+        old_answers = [m for m in found.values() if m.is_answer and not outlet.knows(m) and outlet.is_old(m)]
         ledger = self._around.ledger
         familiar: set[str] = set()
         if old_answers:
             await ledger.flush()  # what was handed out lately may still wait to be written
-            familiar = await ledger.run(unread.known, self._inbox, old_answers)
+            familiar = await ledger.run(unread.familiar, self._inbox, old_answers)
         while self._late:
             message, json, event = self._late.popleft()
             self._hear_late(message, json, event, known, familiar)
@@ -196,6 +199,8 @@ class Gaps:
                 recovered += self._find(message, known, familiar)
             if count % _AT_ONCE == 0:
                 await asyncio.sleep(0)
+            if count % _WRITTEN_AT_ONCE == 0:
+                await ledger.flush()  # more may have been found than the line holds
         return recovered
 
     def _hear_late(

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 
 from channels.db import database_sync_to_async
 from django.db import Error as DatabaseError
-from django.db import InterfaceError, OperationalError
+from django.db import InterfaceError, InternalError, OperationalError
 
 from messaging import errors, metrics, unread
 from messaging.hub import Hub, person_key
@@ -57,7 +57,7 @@ class Ledger:
         call = database_sync_to_async(store, thread_sensitive=False, executor=self._pool)
         try:
             result: R = await call(*args, **kwargs)
-        except (OperationalError, InterfaceError) as problem:
+        except (OperationalError, InterfaceError, InternalError) as problem:
             raise errors.LedgerUnavailable(str(problem).strip()[:300]) from problem
         return result
 
@@ -108,7 +108,7 @@ class Ledger:
                 delay = _RETRY_SECONDS[min(failures, len(_RETRY_SECONDS) - 1)]
                 failures += 1
                 if failures % 10 == 1:
-                    log.warning("receipts could not be written (%s); trying again", type(problem).__name__)
+                    log.warning("receipts could not be written (%s); trying again", problem.detail.partition("\n")[0])
                 await asyncio.sleep(delay * random.uniform(0.8, 1.2))
                 continue
             failures = 0

@@ -15,6 +15,7 @@ from messaging.wire import ThreadAddress, TopicSummary
 log = logging.getLogger(__name__)
 
 _REMEMBERED = 50_000
+_WRITTEN_AT_ONCE = 1_000
 _FIRST_VISIT_PAGES = 1_000
 _NEWEST_TOPICS = 3
 _NEWEST_MESSAGES = 20
@@ -86,8 +87,10 @@ async def compare(runtime: Runtime, inbox: InboxRef, bearer: str) -> None:
     difference = await catchup.compare(runtime.client, inbox.address, known, bearer=bearer)
     if not difference.is_news:
         return
-    for message in difference.messages:
+    for count, message in enumerate(difference.messages, start=1):
         ledger.record(inbox, message)
+        if count % _WRITTEN_AT_ONCE == 0:
+            await ledger.flush()  # more may have been found than the line holds
     await ledger.flush()
     await ledger.run(unread.settle, inbox, difference.topics, difference.floors)
     if difference.whole:
