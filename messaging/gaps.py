@@ -63,6 +63,7 @@ class Gaps:
         self._timer: asyncio.TimerHandle | None = None
         self._comparing = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
+        self._is_behind = False  # the last comparison failed
         self._is_over = False
 
     # -- when -------------------------------------------------------------------------------------------------
@@ -135,11 +136,20 @@ class Gaps:
         async with self._comparing:
             try:
                 await self._compare()
+                self._say_behind(is_behind=False)
             except errors.UpstreamRefused as problem:  # switched off, or our credential is no good: a person must act
                 self._on_refused(problem)
             except (errors.UpstreamError, errors.LedgerUnavailable) as problem:
                 log.warning("inbox %s could not be compared: %s", self._inbox.pk, problem.detail)
+                self._say_behind(is_behind=True)
                 self.look_again(_RETRY_SECONDS)
+
+    def _say_behind(self, *, is_behind: bool) -> None:
+        """Pages say so while nobody knows whether something is missing (reliability.md I7)."""
+        if is_behind != self._is_behind and self._is_live():
+            state = "behind" if is_behind else "live"
+            self._around.hub.publish(self._inbox.address, StreamItem("status", state=state))
+        self._is_behind = is_behind
 
     async def _compare(self) -> None:
         ledger = self._around.ledger

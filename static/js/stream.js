@@ -111,6 +111,7 @@ export class Listener {
 
   /** The server has lost its own server, and counts the same five attempts; then it ends this stream. */
   #upstream({ state, attempt, retryInSeconds }) {
+    if (state === "behind") return this.#tell("catching-up"); // connected, but it can't be told if something is missing
     this.#isUpstreamAway = state !== "live";
     if (this.#isUpstreamAway) this.#attempt = attempt;
     this.#tell(state, "", retryInSeconds);
