@@ -65,13 +65,18 @@ class Portal:
             raise ValueError(f"this application speaks HTTP only, not {scope['type']}")
 
     async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
+        from config import gate
         from messaging import streams
 
         mine: list[streams.EventStream] = []
         streams.opened.set(mine)
         try:
-            async with ThreadSensitiveContext(executor=next(self._threads)):
-                await self._django(scope, receive, _impatient(send))  # type: ignore[arg-type]
+            response = await gate.answer(scope)
+            if response is not None:
+                await gate.deliver(response, receive, _impatient(send))
+            else:
+                async with ThreadSensitiveContext(executor=next(self._threads)):
+                    await self._django(scope, receive, _impatient(send))  # type: ignore[arg-type]
         except _Stalled:
             log.warning("a reader took nothing for %s s: its stream is closed", _SEND_SECONDS)
         finally:

@@ -39,6 +39,7 @@ XIANS_FEED_GRACE_SECONDS = env.number("XIANS_FEED_GRACE_SECONDS", 30, at_least=0
 STREAM_MAX_PER_PARTICIPANT = env.whole_number("STREAM_MAX_PER_PARTICIPANT", 20, at_least=1, at_most=100_000)
 TENANTS_CACHE_SECONDS = env.whole_number("XIANS_TENANTS_CACHE_SECONDS", 120, at_least=0, at_most=3600)
 ACCESS_TOKEN_READER = "config.tokens.access_token"
+ACCESS_TOKEN_DUE = "config.tokens.is_due"
 
 # -- applications ---------------------------------------------------------------------------------------------
 

@@ -34,7 +34,8 @@ class Difference:
 
     `topics` as they are listed now; the `messages` behind what changed, oldest first; `floors`: topics with more news
     than we fetch, and the order up to which they were not looked at; `gone`: topics that were listed before and hold
-    no message now, and the order up to which they were seen; `whole`: the ids of all messages of the topics that were
+    no message now, and the order up to which they were seen; `missing`: the same of topics so young that a replica may
+    only be behind; `whole`: the ids of all messages of the topics that were
     read to their beginning; `is_news`: whether anything differs from what was known.
     """
 
@@ -42,6 +43,7 @@ class Difference:
     messages: list[Message] = field(default_factory=list)
     floors: dict[str, str] = field(default_factory=dict)
     gone: dict[str, str] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
     whole: dict[str, set[str]] = field(default_factory=dict)
     is_news: bool = False
 
@@ -84,12 +86,13 @@ async def compare(
     listed = {topic.scope for topic in listing.topics}
     for scope, state in known.items():
         # A list may lag or shift while it is paged: only an empty history says that a topic is gone.
-        if state.surveyed_at is None or scope in listed or datetime.now(UTC) - state.surveyed_at < _LAG:
+        if state.surveyed_at is None or scope in listed:
             continue
         if listing.reaches is None or state.surveyed_at > listing.reaches:
             rest = await client.history(address, scope, page=1, page_size=1, bearer=bearer)
             if rest.is_last and not rest.messages:
-                difference.gone[scope] = behind(state.surveyed_at)
+                is_young = datetime.now(UTC) - state.surveyed_at < _LAG
+                (difference.missing if is_young else difference.gone)[scope] = behind(state.surveyed_at)
     gate = asyncio.Semaphore(_AT_ONCE)
 
     async def fetch(topic: TopicSummary) -> None:

@@ -26,7 +26,8 @@ from messaging.wire import Message, ThreadAddress
 
 log = logging.getLogger(__name__)
 
-_BLIND_SECONDS = (0.0, 0.1, 1.0, 4.0)
+_from_stream = metrics.messages_received.labels("stream")
+_BLIND_SECONDS = (0.1, 1.0, 4.0)
 """When to compare after `connected`: upstream attaches its listener only after announcing it (U2)."""
 _AFTER_SENDING = 3.0
 _CROWDED_SECONDS = 5.0
@@ -185,11 +186,12 @@ class Feed:
 
     def _take_message(self, event: sse.Event) -> None:
         try:
-            message = wire.message(wire.load_json(event.data), event=event.event)
+            raw = wire.load_json(event.data)
+            message = wire.message(raw, event=event.event, keeps_raw=False)
         except errors.UpstreamMisbehaved as problem:
             self._unreadable(problem)
             return
-        stranger = wire.stranger(message.raw, self.address, self.thread_id)
+        stranger = wire.stranger(raw, self.address, self.thread_id)
         if stranger:
             metrics.messages_dropped.labels("isolation").inc()
             log.error("an event on inbox %s names another %s; dropped", self.inbox.pk, stranger)
@@ -198,8 +200,8 @@ class Feed:
             # The person's own words, echoed: known from `send` or found by comparing.
             self.gaps.look_again(1)
             return
-        json = event.data if "\n" not in event.data else message.stream_json()  # ours has to be one line
-        self._hear(message.without_raw(), json, event.event)
+        json = event.data if "\n" not in event.data else wire.stream_json(raw)  # ours has to be one line
+        self._hear(message, json, event.event)
 
     def _unreadable(self, problem: errors.UpstreamMisbehaved) -> None:
         """An event that can't be read may have been a message: history knows."""
@@ -216,7 +218,7 @@ class Feed:
         elif self.outlet.is_old(message):
             self.gaps.set_aside(message, json, event)
         else:
-            metrics.messages_received.labels("stream").inc()
+            _from_stream.inc()
             self.gaps.expect(message)
             was_crowded = self.outlet.is_crowded
             self.outlet.hand_out(message, json, event)

@@ -26,7 +26,9 @@ log = logging.getLogger(__name__)
 
 _COMPARE_SECONDS = 60
 _RETRY_SECONDS = 5
+_from_history = metrics.messages_received.labels("history")
 _SAME_LOOK = 0.05
+_MISSING_SECONDS = 12
 _MOST_LATE = 256
 _AT_ONCE = 64
 """After so many messages the readers get their turn: a burst must not look like a slow reader."""
@@ -59,6 +61,7 @@ class Gaps:
         self._expected: dict[str, TopicState] | None = None
         self._is_settled = False  # the database knows what is expected
         self._late: deque[tuple[Message, str, str]] = deque(maxlen=_MOST_LATE)
+        self._missing_since: dict[str, float] = {}
         self._due: list[float] = []
         self._timer: asyncio.TimerHandle | None = None
         self._comparing = asyncio.Lock()
@@ -163,6 +166,7 @@ class Gaps:
         known = dict(self._expected)
         provable = self._outlet.provable()
         difference = await catchup.compare(self._around.client, self._inbox.address, known, bearer=self._bearer())
+        self._give_up_on_missing(difference)
         recovered = await self._bring_in(difference.messages, known)
         if recovered and self.is_complete and self.away_since is None:
             log.warning(
@@ -185,6 +189,17 @@ class Gaps:
         await ledger.flush()
         self._outlet.prove(provable)
         self._outlet.tidy()
+
+    def _give_up_on_missing(self, difference: catchup.Difference) -> None:
+        """A young topic that isn't there for so long is gone, and not only late at one of upstream's replicas."""
+        now = time.monotonic()
+        self._missing_since = {scope: self._missing_since.get(scope, now) for scope in difference.missing}
+        for scope, since in self._missing_since.items():
+            if now - since >= _MISSING_SECONDS:
+                difference.gone[scope] = difference.missing[scope]
+                difference.is_news = True
+            else:
+                self.look_again(since + _MISSING_SECONDS - now + _SAME_LOOK)
 
     async def _bring_in(self, messages: list[Message], known: dict[str, TopicState]) -> int:
         """Hand out what history has and readers don't; how many answers and steps that was."""
@@ -235,7 +250,7 @@ class Gaps:
             is_new_to_ledger = message.id not in familiar and message.order > _floor(known, message.scope)
             is_news = self.is_complete and is_new_to_ledger
         if message.is_streamed and is_news:
-            metrics.messages_received.labels("history").inc()
+            _from_history.inc()
             self._outlet.hand_out(message)
             return 1
         if message.is_answer and message.id not in familiar:

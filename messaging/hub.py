@@ -14,7 +14,7 @@ from messaging.wire import ThreadAddress
 
 _MAX_ITEMS = 256
 _MAX_BYTES = 1 << 20
-DROPS_QUEUE = ("lagging", "signed-out", "forbidden")
+DROPS_QUEUE = ("lagging", "signed-out", "forbidden", "client")
 _COUNT_SECONDS = 150
 """How long another process' count of streams is believed; it is told again every minute."""
 

@@ -112,7 +112,7 @@ async def topics(address: ThreadAddress, *, page: int = 1, page_size: int = 20, 
     inbox = await visit(runtime, address, access)
     bearer = runtime.client.bearer(access.token)
     found = await runtime.client.topics(address, page=page, page_size=page_size, bearer=bearer)
-    known = await runtime.ledger.run(store.topic_states, inbox)
+    known = await runtime.ledger.topic_states(inbox)
     is_news = any(catchup.is_changed(topic, known) for topic in found.topics)
     await refresh_if_possible(runtime, inbox, access, max_age=0 if is_news else 0.5)
     counts = await runtime.ledger.counts(inbox)
@@ -125,7 +125,7 @@ async def topics(address: ThreadAddress, *, page: int = 1, page_size: int = 20, 
 
 async def _general(runtime: Runtime, inbox: InboxRef) -> TopicSummary:
     """General as it was last seen: upstream has it on a later page, or nowhere while it is empty."""
-    state = (await runtime.ledger.run(store.topic_states, inbox)).get(GENERAL, catchup.NOTHING_KNOWN)
+    state = (await runtime.ledger.topic_states(inbox)).get(GENERAL, catchup.NOTHING_KNOWN)
     return TopicSummary(GENERAL, state.count, state.last_at)
 
 
@@ -207,9 +207,9 @@ async def read(address: ThreadAddress, topic: str, *, up_to: str | None, access:
     if up_to and place is None:
         place = await runtime.ledger.run(store.order_of, inbox, topic, up_to)
     if up_to is None:
-        await refresh_if_possible(runtime, inbox, access)
+        await refresh_if_possible(runtime, inbox, access, max_age=0)
     elif place is None:
-        await refresh(runtime, inbox, access)
+        await refresh(runtime, inbox, access, max_age=0)
         place = await _found(runtime, inbox, topic, up_to, access)
     if up_to is None or place is not None:
         runtime.ledger.read(Read(inbox, topic, up_to=place))

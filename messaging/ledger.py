@@ -22,10 +22,11 @@ from django.db import Error as DatabaseError
 from django.db import InterfaceError, InternalError, OperationalError
 
 from messaging import errors, metrics, unread
+from messaging.batch import Batch
 from messaging.hub import Hub, person_key
 from messaging.items import StreamItem
-from messaging.unread import CountsByTopic, InboxRef, Read, Record, TopicState
-from messaging.wire import GENERAL, Message
+from messaging.unread import CountsByTopic, InboxRef, Move, Read, Record, TopicState
+from messaging.wire import GENERAL, Message, ThreadAddress
 
 log = logging.getLogger(__name__)
 
@@ -44,11 +45,14 @@ class Ledger:
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="ledger")
-        self._waiting: deque[Record | Read] = deque()
+        self._waiting: deque[Record | Move | Read] = deque()
         self._writer: asyncio.Task[None] | None = None
         self._written = 0
         self._queued = 0
         self._progress = asyncio.Event()
+        self._finding = Batch(lambda addresses: self.run(unread.find, addresses))
+        self._surveys = Batch(lambda inboxes: self.run(unread.topic_states, inboxes))
+        self._counting = Batch(lambda inboxes: self.run(unread.counts, inboxes))
         self._shown: dict[InboxRef, CountsByTopic] = {}
         self.overflowed: set[InboxRef] = set()
 
@@ -72,11 +76,16 @@ class Ledger:
         if message.is_answer or is_late:
             self._queue(Record(inbox, message, datetime.now(UTC)))
 
+    def move(self, inbox: InboxRef, message: Message) -> None:
+        """A known answer was changed upstream, and may stand in another topic now: its receipt goes with it."""
+        if message.is_answer:
+            self._queue(Move(inbox, message))
+
     def read(self, change: Read) -> None:
         """Mark as read, after everything that was recorded before."""
         self._queue(change)
 
-    def _queue(self, change: Record | Read) -> None:
+    def _queue(self, change: Record | Move | Read) -> None:
         if len(self._waiting) >= _MAX_WAITING:
             self.overflowed.add(change.inbox)
             return
@@ -124,7 +133,7 @@ class Ledger:
             await asyncio.sleep(_PAUSE_SECONDS)
         metrics.ledger_waiting.set(0)
 
-    async def _write(self, batch: list[Record | Read]) -> dict[InboxRef, CountsByTopic]:
+    async def _write(self, batch: list[Record | Move | Read]) -> dict[InboxRef, CountsByTopic]:
         try:
             return await self.run(unread.apply, batch)
         except DatabaseError:
@@ -138,16 +147,26 @@ class Ledger:
                 log.exception("left out: %s of inbox %s", type(change).__name__, change.inbox.pk)
         return counts
 
+    # -- asking: what many streams ask at once is one query ----------------------------------------------------
+
+    async def find(self, address: ThreadAddress) -> InboxRef | None:
+        """The inbox at an address, if this participant has ever visited it."""
+        return await self._finding.get(address)
+
     async def topic_states(self, inbox: InboxRef) -> dict[str, TopicState]:
         """What was known of each topic when upstream was last compared."""
-        return await self.run(unread.topic_states, inbox)
+        return await self._surveys.get(inbox) or {}
+
+    async def stored_counts(self, inbox: InboxRef) -> CountsByTopic:
+        """Unread by topic as the database has it now."""
+        return await self._counting.get(inbox) or {}
 
     # -- counts -----------------------------------------------------------------------------------------------
 
     async def counts(self, inbox: InboxRef) -> CountsByTopic:
         """Unread by topic, with everything that this process has queued taken into account."""
         await self.flush()
-        return (await self.run(unread.counts, [inbox]))[inbox]
+        return await self.stored_counts(inbox)
 
     async def look_again(self, inboxes: Sequence[InboxRef]) -> None:
         """Another process has changed something: show the readers here what the database says now."""

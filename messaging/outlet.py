@@ -18,12 +18,13 @@ from messaging.items import StreamItem
 from messaging.ledger import Ledger
 from messaging.unread import InboxRef
 from messaging.upstream import UpstreamClient
-from messaging.wire import Message, order_at
+from messaging.wire import Message, order_at, stream_json
 
 _RING_ITEMS = 256
 _RING_BYTES = 1 << 18
 _RING_SECONDS = 300
 _IDS = 512
+_duplicates = metrics.messages_dropped.labels("duplicate")
 _NOTED = -1  # no hash is -1
 _SAME_MOMENT_MS = 1000
 _SETTLING = timedelta(seconds=5)
@@ -121,7 +122,7 @@ class Outlet:
         if fingerprint == _NOTED:
             self.hand_out(message, json, event)
             return
-        metrics.messages_dropped.labels("duplicate").inc()
+        _duplicates.inc()
         if fingerprint not in (hash(json), 0):
             self._ids[message.id] = (hash(json), message.order)
             self.edit(message, json, event)
@@ -147,6 +148,7 @@ class Outlet:
         """A message that was shown before, changed: pages replace it, and nobody counts it (U4)."""
         item = self._item(message, json, event)
         item.is_edit = True
+        self._around.ledger.move(self._inbox, message)
         self._around.hub.publish(self._inbox.address, item)
 
     def _item(self, message: Message, json: str, event: str) -> StreamItem:
@@ -238,7 +240,7 @@ def item_of(message: Message, json: str = "", event: str = "", *, cursor: str = 
         "message",
         message=message,
         event=_event_name(event or message.kind),
-        json=json or message.stream_json(),
+        json=json or stream_json(message.raw),
         cursor=cursor,
         sent_ms=sent_ms,
     )

@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
-from messaging import cursors, unread
+from messaging import cursors
 from messaging.errors import Invalid
 from messaging.runtime import current
 from messaging.wire import GENERAL, ThreadAddress
@@ -70,8 +70,8 @@ async def existing_topic(values: Mapping[str, Any], address: ThreadAddress) -> s
 
 async def _is_known(name: str, address: ThreadAddress) -> bool:
     runtime = current()
-    inbox = await runtime.ledger.run(unread.find, address)
-    return inbox is not None and name in await runtime.ledger.run(unread.topic_states, inbox)
+    inbox = await runtime.ledger.find(address)
+    return inbox is not None and name in await runtime.ledger.topic_states(inbox)
 
 
 def _require_printable(field: str, value: str) -> None:

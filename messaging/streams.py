@@ -69,7 +69,7 @@ class Wishes:
     wants_status: bool = False
 
 
-async def open_stream(address: ThreadAddress, access: Access, wishes: Wishes) -> StreamingHttpResponse:
+async def open_stream(address: ThreadAddress, access: Access, wishes: Wishes) -> StreamResponse:
     """Open a stream of one inbox. Whatever is wrong is raised (errors.MessagingError) before the first byte."""
     runtime = current()
     person = _admit(runtime, access)
@@ -82,7 +82,7 @@ async def open_stream(address: ThreadAddress, access: Access, wishes: Wishes) ->
         async with asyncio.timeout(_OPEN_SECONDS):
             await feed.connected()
             start = await find_start(runtime, feed, wishes.last_event_id, wishes.overlap)
-        start.counts = (await runtime.ledger.run(unread.counts, [inbox]))[inbox]
+        start.counts = await runtime.ledger.stored_counts(inbox)
         runtime.ledger.remember(inbox, start.counts)
         if wishes.shows is not None:
             if not feed.is_complete:  # opening a topic reads all of it, what came while nobody listened included (D4)
@@ -101,10 +101,10 @@ async def open_stream(address: ThreadAddress, access: Access, wishes: Wishes) ->
         runtime.watch.remove(subscriber)
         runtime.feeds.leave(address, subscriber)
 
-    return _response(EventStream(runtime, subscriber, inbox, wishes, start, leave, feed.thread_id))
+    return StreamResponse(EventStream(runtime, subscriber, inbox, wishes, start, leave, feed.thread_id))
 
 
-async def open_overview(access: Access, wishes: Wishes) -> StreamingHttpResponse:
+async def open_overview(access: Access, wishes: Wishes) -> StreamResponse:
     """Open a stream of a person's counts, of all inboxes, without any messages."""
     runtime = current()
     subscriber = Subscriber(_admit(runtime, access), is_overview=True)
@@ -115,7 +115,7 @@ async def open_overview(access: Access, wishes: Wishes) -> StreamingHttpResponse
         runtime.watch.remove(subscriber)
         runtime.hub.detach(subscriber, None)
 
-    return _response(EventStream(runtime, subscriber, None, wishes, Start(), leave, ""))
+    return StreamResponse(EventStream(runtime, subscriber, None, wishes, Start(), leave, ""))
 
 
 def _admit(runtime: Runtime, access: Access) -> str:
@@ -127,12 +127,16 @@ def _admit(runtime: Runtime, access: Access) -> str:
     return person
 
 
-def _response(stream: EventStream) -> StreamingHttpResponse:
-    return StreamingHttpResponse(
-        stream,
-        content_type="text/event-stream",
-        headers={"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"},
-    )
+class StreamResponse(StreamingHttpResponse):
+    """An event stream as Django answers it; `stream` is its content as it is."""
+
+    def __init__(self, stream: EventStream) -> None:
+        self.stream = stream
+        super().__init__(
+            stream,
+            content_type="text/event-stream",
+            headers={"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"},
+        )
 
 
 class EventStream:
@@ -152,7 +156,7 @@ class EventStream:
         self._subscriber = subscriber
         self._inbox = inbox
         self._wishes = wishes
-        self._leave = leave
+        self._on_close = leave
         self._loop = asyncio.get_running_loop()
         self._backlog = start.backlog
         self._sent_already = {item.message.id for item in start.backlog if item.message is not None}
@@ -188,8 +192,12 @@ class EventStream:
         self.close()
         raise StopAsyncIteration
 
+    def leave(self) -> None:
+        """The reader has gone."""
+        self._subscriber.close("client")
+
     def close(self) -> None:
-        self._loop.call_soon_threadsafe(self._leave)
+        self._loop.call_soon_threadsafe(self._on_close)
 
     async def _take(self) -> bytes:
         if self._greeting:

@@ -50,6 +50,14 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
+class Move:
+    """The receipt of an answer, if there is one, belongs to the topic in which the answer stands now."""
+
+    inbox: InboxRef
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
 class Read:
     """Mark a topic read: those of `message_ids`, else all up to `up_to` (a message's order), else all that is known."""
 
@@ -82,10 +90,11 @@ class TopicUnread:
 type CountsByTopic = dict[str, int]
 
 
-def find(address: ThreadAddress) -> InboxRef | None:
-    """The inbox at an address, if this participant has ever visited it."""
-    row = Inbox.objects.filter(key=address.key).only("pk").first()
-    return InboxRef(row.pk, address) if row else None
+def find(addresses: Iterable[ThreadAddress]) -> dict[ThreadAddress, InboxRef]:
+    """The inboxes at these addresses, those that their participant has ever visited."""
+    by_key = {address.key: address for address in addresses}
+    rows = Inbox.objects.filter(key__in=by_key).values_list("pk", "key")
+    return {by_key[key]: InboxRef(pk, by_key[key]) for pk, key in rows}
 
 
 @transaction.atomic
@@ -126,24 +135,29 @@ def behind(moment: datetime | None) -> str:
 
 
 @transaction.atomic
-def apply(changes: Sequence[Record | Read]) -> dict[InboxRef, CountsByTopic]:
-    """Carry out records and reads in order; the unread counts of every inbox they touch, by topic (zeros left out)."""
-    topics = _topics({(c.inbox.pk, c.message.scope) for c in changes if isinstance(c, Record)})
+def apply(changes: Sequence[Record | Move | Read]) -> dict[InboxRef, CountsByTopic]:
+    """Carry out changes in order; the unread counts of every inbox they touch, by topic (zeros left out)."""
+    topics = _topics({(c.inbox.pk, c.message.scope) for c in changes if not isinstance(c, Read)})
     records: list[Record] = []
     named: list[Read] = []  # reads of named messages: what is recorded later makes no difference to them
     for change in changes:
         if isinstance(change, Record):
             records.append(change)
-        elif change.message_ids is not None:
+        elif isinstance(change, Read) and change.message_ids is not None:
             named.append(change)
         else:
             _insert(records, topics)
             records = []
-            _mark_read(change)
+            _mark_read(change) if isinstance(change, Read) else _move(change, topics)
     _insert(records, topics)
     for change in named:
         _mark_read(change)
     return counts({change.inbox for change in changes})
+
+
+def _move(change: Move, topics: dict[tuple[int, str], Topic]) -> None:
+    topic = topics[change.inbox.pk, topic_key(change.message.scope)]
+    Receipt.objects.filter(inbox_id=change.inbox.pk, message_id=change.message.id).update(topic=topic)
 
 
 def _insert(records: Sequence[Record], topics: dict[tuple[int, str], Topic]) -> None:
@@ -247,12 +261,16 @@ def familiar(inbox: InboxRef, messages: Iterable[Message]) -> set[str]:
     return settled | known(inbox, answers.keys() - settled)
 
 
-def topic_states(inbox: InboxRef) -> dict[str, TopicState]:
+def topic_states(inboxes: Iterable[InboxRef]) -> dict[InboxRef, dict[str, TopicState]]:
     """What was known of each topic when upstream was last compared."""
-    rows = Topic.objects.filter(inbox_id=inbox.pk)
-    return {
-        row.scope: TopicState(row.floor, row.upstream_count, row.upstream_last_at, row.upstream_last_at) for row in rows
-    }
+    by_pk = {inbox.pk: inbox for inbox in inboxes}
+    found: dict[InboxRef, dict[str, TopicState]] = {inbox: {} for inbox in by_pk.values()}
+    rows = Topic.objects.filter(inbox_id__in=by_pk)
+    for pk, scope, floor, count, last_at in rows.values_list(
+        "inbox_id", "scope", "floor", "upstream_count", "upstream_last_at"
+    ):
+        found[by_pk[pk]][scope] = TopicState(floor, count, last_at, last_at)
+    return found
 
 
 def learnt_after(inbox: InboxRef, moment: datetime, *, up_to: str) -> set[tuple[str, str]]:

@@ -48,7 +48,8 @@ async def activations(request: HttpRequest, tenant_id: str) -> HttpResponseBase:
 
 @api("GET")
 async def listen(request: HttpRequest, tenant_id: str) -> HttpResponseBase:
-    access = await _member(request, tenant_id)
+    access = await sessions.access(request)
+    await inboxes.require_tenant(tenant_id, access)
     address = parameters.address(tenant_id, access.participant_id, request.GET)
     wishes = streams.Wishes(
         last_event_id=parameters.cursor(request.GET, request.headers.get("Last-Event-ID")),

@@ -26,7 +26,7 @@ async def visit(runtime: Runtime, address: ThreadAddress, access: Access) -> Inb
 
     Raises UpstreamError's subclasses (unknown activation and so on) on a first visit only.
     """
-    inbox = runtime.visited.get(address) or await runtime.ledger.run(unread.find, address)
+    inbox = runtime.visited.get(address) or await runtime.ledger.find(address)
     if inbox is None:
         bearer = runtime.client.bearer(access.token)
         found = await catchup.survey(runtime.client, address, bearer=bearer, most_pages=_FIRST_VISIT_PAGES)

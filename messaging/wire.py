@@ -11,7 +11,7 @@ import json
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -122,15 +122,6 @@ class Message:
         """Whether upstream's stream carries such messages (xians-api.md 1.1.5)."""
         return self.direction == "Outgoing" or self.kind == "Handoff"
 
-    def stream_json(self) -> str:
-        """This message as the stream would have sent it: the 14 keys, one line."""
-        ours = folded(self.raw)
-        return json.dumps({key: ours.get(key) for key in STREAM_KEYS}, separators=(",", ":"))
-
-    def without_raw(self) -> Message:
-        """This message without upstream's object, which is most of its weight."""
-        return replace(self, raw={})
-
 
 @dataclass(frozen=True, slots=True)
 class HistoryPage:
@@ -189,11 +180,18 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-def message(raw: Any, *, event: str | None = None) -> Message:
+def stream_json(raw: Mapping[str, Any]) -> str:
+    """A message as the stream would have sent it: the 14 keys, one line."""
+    ours = folded(raw)
+    return json.dumps({key: ours.get(key) for key in STREAM_KEYS}, separators=(",", ":"))
+
+
+def message(raw: Any, *, event: str | None = None, keeps_raw: bool = True) -> Message:
     """Read one message object, from the stream or from history.
 
-    `event` is the stream's event name, used where the object has no messageType. Raises UpstreamMisbehaved when
-    the object can't be placed: not an object, or without an id.
+    `event` is the stream's event name, used where the object has no messageType; `keeps_raw`: with upstream's object,
+    which is most of its weight. Raises UpstreamMisbehaved when the object can't be placed: not an object, or without
+    an id.
     """
     if not isinstance(raw, dict):
         raise UpstreamMisbehaved(f"a message must be an object, not {type(raw).__name__}")
@@ -217,7 +215,7 @@ def message(raw: Any, *, event: str | None = None) -> Message:
         data=get("data"),
         request_id=text_or_none(get("requestId")),
         created_by=text_or_none(get("createdBy")),
-        raw=raw,
+        raw=raw if keeps_raw else {},
     )
 
 
@@ -266,6 +264,8 @@ def text_or_none(value: Any) -> str | None:
 
 def clean(text: str) -> str:
     """`text` with NUL and lone surrogates replaced: PostgreSQL takes neither (reliability.md F36, F37)."""
+    if text.isascii() and "\x00" not in text:
+        return text
     return _UNSTORABLE.sub("\ufffd", text)
 
 

@@ -272,10 +272,10 @@ async def test_names_may_hold_anything_printable(site: Site, alice: Person, name
     site.xians.control("activation", tenant="acme", agent="Invoice Helper", name=name, active=True)
     for topic in ("to+pic & co", "50%25", "general-discussions", "Ärger 🙂"):
         site.xians.message(**{**site.thread, "activation": name}, text="before", topic=topic)
-        assert (await alice.get("unread", activationName=name)).json()["total"] in (0, 1)
+        assert (await alice.get("unread", activationName=name)).status_code == 200
         answer = await alice.get("history", activationName=name, topic=topic)
         assert [message["text"] for message in answer.json()] == ["before"]
-        await alice.post("read", activationName=name, topic=topic)
+        assert (await alice.post("read", activationName=name, topic=topic)).json()["total"] == 0
     address = name.replace("%", "%25").replace("/", "%2F")
     page = await alice.client.get(f"/conversations/Invoice%20Helper/{quote(address, safe='')}/?tenant=acme")
     assert page.status_code == 200

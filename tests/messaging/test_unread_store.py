@@ -70,7 +70,7 @@ def test_the_first_visit_settles_what_is_there(inbox: InboxRef) -> None:
     found = unread.apply([record(his, number) for number in range(6)])
     assert found[his] == {"t": 2}
     assert unread.open_inbox(address, [], {}) == his
-    assert unread.topic_states(his)["t"].count == 9
+    assert unread.topic_states([his])[his]["t"].count == 9
 
 
 def test_a_deleted_topic_takes_what_was_seen_and_leaves_what_came_later(inbox: InboxRef) -> None:

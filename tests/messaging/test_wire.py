@@ -121,7 +121,7 @@ def test_it_reads_a_complaint_in_every_shape(body: bytes, said: str) -> None:
 
 def test_it_writes_a_history_row_as_the_stream_would_have() -> None:
     row = {"feedback": None, **MESSAGE, "tenantId": "acme", "origin": None, "workflowId": "w", "hint": None}
-    written = wire.load_json(wire.message(row).stream_json())
+    written = wire.load_json(wire.stream_json(wire.message(row).raw))
     assert set(written) == set(wire.STREAM_KEYS)
     assert written["workflowType"] is None
     assert written["text"] == MESSAGE["text"]

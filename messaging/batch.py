@@ -1,0 +1,58 @@
+"""Many questions to the store as one: what is asked while it is answering waits for the next round."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from itertools import islice
+
+from messaging.errors import LedgerUnavailable
+
+_MOST = 500
+
+
+class Batch[K, V]:
+    """Answers for single keys from a function that answers for many.
+
+    A lone question goes out at once; under load each round takes all that gathered during the one before, so that the
+    number of queries doesn't grow with the number of askers.
+    """
+
+    def __init__(self, ask: Callable[[list[K]], Awaitable[Mapping[K, V]]]) -> None:
+        self._ask = ask
+        self._waiting: dict[K, asyncio.Future[V | None]] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    async def get(self, key: K) -> V | None:
+        """The answer for a key, read after this call; None where there is none. Raises what the function raises."""
+        future = self._waiting.get(key)
+        if future is None:
+            future = self._waiting[key] = asyncio.get_running_loop().create_future()
+            if self._task is None or self._task.done():
+                self._task = asyncio.create_task(self._answer(), name="batch")
+        return await asyncio.shield(future)
+
+    async def _answer(self) -> None:
+        while self._waiting:
+            keys = list(islice(self._waiting, _MOST))
+            asked = {key: self._waiting.pop(key) for key in keys}
+            problem = LedgerUnavailable("the store failed")
+            found: Mapping[K, V] | None = None
+            try:
+                found = await self._ask(keys)
+            except LedgerUnavailable as known_problem:
+                problem = known_problem
+            finally:  # after an error of ours, too, which goes to the log by the task: nobody waits for ever
+                for key, future in asked.items():
+                    _settle(future, found, key, problem)
+
+
+def _settle[K, V](
+    future: asyncio.Future[V | None], found: Mapping[K, V] | None, key: K, problem: LedgerUnavailable
+) -> None:
+    if future.cancelled():
+        return
+    if found is None:
+        future.set_exception(problem)
+    else:
+        future.set_result(found.get(key))
