@@ -42,6 +42,17 @@ _PAGE = """\
 """
 """Replaces the package's own frame, which would fetch its style sheet from another host."""
 
+_SIGN_OUT = """\
+{% extends "_base.html" %}
+{% block content %}
+<h1>You are signed out of Conversations</h1>
+<form method="post" action="{{ end_session_confirm_url }}">
+  <input type="hidden" name="redirect_uri" value="{{ redirect_uri or "" }}">
+  <button>Sign out of the demo's provider, too</button>
+</form>
+{% endblock %}
+"""
+
 
 def make_server(port: int = 0) -> werkzeug.serving.BaseWSGIServer:
     """A bound server, to be run with `serve_forever`; port 0 takes a free one."""
@@ -50,7 +61,7 @@ def make_server(port: int = 0) -> werkzeug.serving.BaseWSGIServer:
     known = [oidc_provider_mock.User(sub=person.email, claims=people.claims(person)) for person in people.everyone()]
     provider = oidc_provider_mock.app(user_claims=known)
     provider.debug = False
-    own = jinja2.DictLoader({"_base.html": _PAGE})
+    own = jinja2.DictLoader({"_base.html": _PAGE, "end_session_form.html": _SIGN_OUT})
     provider.jinja_loader = jinja2.ChoiceLoader([own, *filter(None, [provider.jinja_loader])])
     return werkzeug.serving.make_server(HOST, port, provider, threaded=True)
 
