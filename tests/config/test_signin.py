@@ -161,6 +161,7 @@ async def test_tokens_stay_on_the_server_and_sealed(portal: Portal, visitor: Vis
 
 
 async def test_it_signs_out_with_a_post_only(portal: Portal, visitor: Visitor) -> None:
+    """F112"""
     await visitor.sign_in()
     assert (await visitor.client.get("/oidc/logout/")).status_code == 405
     assert (await visitor.client.post("/oidc/logout/")).status_code == 403

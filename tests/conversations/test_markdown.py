@@ -111,6 +111,7 @@ class Tags(HTMLParser):
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_it_makes_nothing_but_harmless_elements(text: str) -> None:
+    """F114, F115"""
     for tag, attributes in Tags(markdown.render(text)).found:
         assert tag in ALLOWED
         assert set(attributes) <= ALLOWED_ATTRIBUTES.get(tag, set())
@@ -120,7 +121,7 @@ def test_it_makes_nothing_but_harmless_elements(text: str) -> None:
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_it_cleans_html_that_a_careless_parser_would_let_through(text: str) -> None:
-    """The second layer alone."""
+    """F114, F115: The second layer alone."""
     for tag, attributes in Tags(markdown._CLEANER.clean(text)).found:
         assert tag in ALLOWED
         assert set(attributes) <= ALLOWED_ATTRIBUTES.get(tag, set())
@@ -128,12 +129,14 @@ def test_it_cleans_html_that_a_careless_parser_would_let_through(text: str) -> N
 
 
 def test_it_opens_links_elsewhere_and_tells_them_nothing() -> None:
+    """F117"""
     html = markdown.render("[x](https://a.example/)")
     assert 'target="_blank"' in html
     assert 'rel="noopener noreferrer nofollow"' in html
 
 
 def test_it_makes_a_link_of_a_remote_image() -> None:
+    """F117"""
     html = markdown.render("![a chart](https://a.example/chart.png)")
     assert "<img" not in html
     assert 'href="https://a.example/chart.png"' in html
@@ -189,7 +192,7 @@ EXCESSIVE = [
 @pytest.mark.parametrize("size", [None, 19_999, 3_000, 799])
 @pytest.mark.parametrize("text", EXCESSIVE, ids=lambda text: repr(text[:6]))
 def test_it_takes_no_longer_than_a_moment(text: str, size: int | None) -> None:
-    """Rendered in 50 ms on an idle machine, or shown as it is; the bound here is for a busy one."""
+    """F117: Rendered in 50 ms on an idle machine, or shown as it is; the bound here is for a busy one."""
     markdown.render.cache_clear()
     started = time.process_time()
     markdown.render(text[:size])

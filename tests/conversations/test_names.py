@@ -41,6 +41,7 @@ def test_it_brings_any_name_back(name: str) -> None:
 
 @pytest.mark.parametrize("segment", [".", "..", "a\x00b", "a\nb", "\x7f", "x" * (MAX_LENGTH + 1)])
 def test_it_refuses_what_would_be_another_address(segment: str) -> None:
+    """F121"""
     with pytest.raises(Resolver404):
         resolve(f"/conversations/{segment}/x/")
     with pytest.raises(Resolver404):

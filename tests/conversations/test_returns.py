@@ -95,11 +95,13 @@ NOT_OURS = [
 
 @pytest.mark.parametrize("url", OURS)
 def test_it_goes_back_to_pages_of_ours(url: str) -> None:
+    """F118"""
     assert returns.safe(url) == url
 
 
 @pytest.mark.parametrize("url", NOT_OURS)
 def test_it_goes_to_the_dashboard_instead_of_anywhere_else(url: str) -> None:
+    """F118"""
     assert returns.safe(url) == "/dashboard/"
 
 

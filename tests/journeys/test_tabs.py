@@ -48,6 +48,7 @@ async def test_a_tab_that_joins_has_what_came_while_it_was_loading(
 async def test_signing_out_sends_every_tab_to_the_login(
     site: Site, context: BrowserContext, console: Console, alice: Person
 ) -> None:
+    """F86"""
     await be(context, alice, site.app.url)
     tabs = [await open_desk(context, site) for _ in range(3)]
     await alice.client.post("/oidc/logout/", headers=alice.csrf())

@@ -147,6 +147,7 @@ async def test_a_client_that_never_saw_a_page_gets_its_csrf_token(site: Site, al
 
 
 async def test_it_refuses_a_change_without_its_csrf_token(site: Site, alice: Person) -> None:
+    """F112"""
     answer = await alice.client.post(alice.path("send"), json={**site.names, "text": "forged"})
     assert answer.status_code == 403
     assert answer.json()["code"] == "CSRF_FAILED"

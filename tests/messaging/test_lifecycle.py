@@ -36,6 +36,7 @@ async def test_300_streams_cost_few_threads_and_connections(own_site: Site, alic
 
 
 async def test_it_refuses_more_streams_than_a_participant_may_have(site: Site, signed_in: SignIn) -> None:
+    """F130"""
     small = site.another_process(STREAM_MAX_PER_PARTICIPANT="2")
     alice = await signed_in("alice@acme.example", app=small)
     async with alice.listening(), alice.listening():
@@ -95,7 +96,7 @@ async def test_a_deactivated_account_loses_its_stream(own_site: Site, alice: Per
 
 
 async def test_two_processes_agree(redis: Redis, own_site: Site, signed_in: SignIn) -> None:
-    """F99, F101: each has its own upstream stream, the database is one, Redis says "look again"."""
+    """F86, F99, F101: each has its own upstream stream, the database is one, Redis says "look again"."""
     one = own_site.another_process(REDIS_URL=redis.url)
     two = own_site.another_process(REDIS_URL=redis.url)
     alice = await signed_in("alice@acme.example", app=one)

@@ -64,6 +64,7 @@ async def test_it_says_resync_for_an_id_that_it_never_gave_out(alice: Person) ->
 
 
 async def test_it_says_resync_for_somebody_elses_id(site: Site, alice: Person, bob: Person) -> None:
+    """F125"""
     async with alice.listening() as stream:
         site.answer("for Alice")
         event = await stream.next("Chat")

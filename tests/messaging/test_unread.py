@@ -103,6 +103,7 @@ async def test_it_forgets_a_deleted_topic(site: Site, alice: Person) -> None:
 
 
 async def test_bob_sees_nothing_of_alices(site: Site, alice: Person, bob: Person) -> None:
+    """F125"""
     await bob.unread()
     async with alice.listening() as hers, bob.listening(participantId="alice@acme.example") as his:
         site.answer("for Alice only", topic="secret")
