@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 _STREAM_THREADS = 4
 _SEND_SECONDS = 15
 _LONGEST_BODY = 4 << 20
+_LONGEST_HEAD = 64 << 10
 
 
 class Portal:
@@ -55,8 +56,8 @@ class Portal:
         self._watch()
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
-        elif scope["type"] == "http" and _announced(scope) > _LONGEST_BODY:
-            await _refuse_body(send)
+        elif scope["type"] == "http" and (status := _too_long(scope)):
+            await _refuse(status, send)
         elif scope["type"] == "http" and _is_stream(scope["path"]):
             await self._stream(scope, _bounded(receive), send)
         elif scope["type"] == "http":
@@ -147,15 +148,18 @@ def _is_stream(path: str) -> bool:
     return path.endswith(("/messaging/listen", "/stream/"))
 
 
-def _announced(scope: Scope) -> int:
-    """How long the body is going to be, as far as the client says; Django would keep all of it before it looks."""
-    value = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
-    return int(value) if value.isdigit() else 0
+def _too_long(scope: Scope) -> int:
+    """413 or 431 for more than any request of ours has; Django would keep a whole body before it looks at it."""
+    announced = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
+    if announced.isdigit() and int(announced[:19]) > _LONGEST_BODY:
+        return 413
+    head = len(scope["path"]) + len(scope["query_string"]) + sum(len(n) + len(value) for n, value in scope["headers"])
+    return 431 if head > _LONGEST_HEAD else 0
 
 
-async def _refuse_body(send: Send) -> None:
-    headers = [(b"content-type", b"text/plain"), (b"content-length", b"0"), (b"connection", b"close")]
-    await send({"type": "http.response.start", "status": 413, "headers": headers})
+async def _refuse(status: int, send: Send) -> None:
+    headers = [(b"content-length", b"0"), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": b""})
 
 
