@@ -243,8 +243,11 @@ async def test_the_corpus_does_nothing_live_nor_after_a_reload(
     live = await _inspect(desk)
     await desk.reload()
     await desk.wait_for_selector("#connection[data-state=live]")
-    await desk.locator("#earlier a").click()
-    await expect(desk.locator(".answer")).to_have_count(len(texts) + 1, timeout=_SLOW)
+    async with asyncio.timeout(30):
+        while await desk.locator(".answer").count() <= len(texts):
+            await desk.evaluate("() => document.querySelector('#earlier a')?.click()")
+            await asyncio.sleep(0.1)
+    await expect(desk.locator(".answer")).to_have_count(len(texts) + 1)
     for state in (live, await _inspect(desk)):
         assert state == {"owned": 0, "ids": 0, "stray": 0}
     assert (watch.ran, watch.violations, watch.strange(site)) == ([], [], [])
@@ -312,11 +315,10 @@ async def test_each_layer_is_enough_alone(site: Site, context: BrowserContext, w
     async with asyncio.timeout(10):
         while len(watch.ran) < 5:
             await asyncio.sleep(0.05)
-    watch.ran.clear()
     for text in HOSTILE:
         if "<meta" not in text:  # a refresh runs nothing, and no policy stops it: the two layers before do
             await show(text, {"Content-Security-Policy": policy})
-    assert watch.ran == []
+    assert not [where for where in watch.ran if where.startswith("http://layers.example")]
     assert watch.violations
 
 
