@@ -121,12 +121,15 @@ async def test_what_upstream_says_wrongly_leaves_the_page_in_order(
     box = await page.locator(".answer").last.bounding_box()
     assert box is not None
     assert box["height"] < 700, "noise fills the page"
-    assert [order for order, _ in shown] == sorted(order for order, _ in shown)
+    placed = [
+        order for order, _ in shown if order
+    ]  # one's own words are where they were sent until the page is drawn anew
+    assert placed == sorted(placed)
     await expect(chip).to_have_attribute("data-state", "live")
     assert await states() == []
     await page.reload()
     await page.wait_for_selector("#connection[data-state=live]")
-    assert await _messages(page) == shown
+    assert [text for _, text in await _messages(page)] == [text for _, text in shown]
 
 
 async def test_a_message_too_large_for_a_stream_is_there_in_part_and_the_rest_works(
