@@ -137,7 +137,7 @@ async def test_a_message_with_parts_missing_is_shown_if_it_can_be_placed(site: D
     desk = site.another(saying(*pieces, chat(999)))
     person = desk.of(alice)
     async with person.listening() as stream:
-        await stream.until(lambda me: any(m["id"] == f"{999:024x}" for m in me.told("Chat")))
+        await stream.next("Chat", len(shown) + 1)
         assert {m["id"] for m in stream.told("Chat")} == {*shown, f"{999:024x}"}
         assert len(stream.told("Chat")) == len(shown) + 1
         assert desk.connects == 1
