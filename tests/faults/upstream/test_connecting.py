@@ -113,8 +113,8 @@ async def test_it_tries_five_times_and_says_so_whatever_is_in_the_way(site: Desk
         for status in story:
             least = 2 ** (status["attempt"] - 1)
             assert least <= status["retryInSeconds"] <= least * 1.2 + 0.1, name
-        twice = 2 if name == "dropped" else 1  # aiohttp asks once more, at once, where there was no answer at all
-        assert desks[name].connects == 1 + twice * (CONNECTS - 1), name
+        # aiohttp asks once more, at once, where there was no answer at all
+        assert CONNECTS <= desks[name].connects <= (2 * CONNECTS - 1 if name == "dropped" else CONNECTS), name
         times = site.hostile.times(activation=desks[name].activation)
         assert 31 <= times[-1] - times[0] <= 31 * 1.2 + 10, name
     after = failures(site.app)
