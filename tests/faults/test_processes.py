@@ -142,7 +142,10 @@ async def test_a_rolling_restart_loses_and_doubles_nothing(rig: Rig, alice: Pers
     """F77: whoever is sent away comes back to the other process with the place it had, while answers keep coming."""
     reader = Wanderer(rig, alice)
     reading = asyncio.create_task(reader.read())
-    sent = 0
+    await asyncio.wait_for(reader.is_there.wait(), PATIENCE)
+    rig.answer("m000", topic="t0")
+    sent = 1
+    await reader.has(sent)
     for app in (rig.one, rig.two, rig.one, rig.two):
         stopping = None
         for number in range(8):
@@ -153,9 +156,7 @@ async def test_a_rolling_restart_loses_and_doubles_nothing(rig: Rig, alice: Pers
         assert stopping is not None
         await stopping
         await asyncio.to_thread(app.start)
-    async with asyncio.timeout(2 * PATIENCE):
-        while len(reader.texts) < sent:
-            await asyncio.sleep(0.1)
+    await reader.has(sent)
     reader.is_over = True
     await reading
     assert sorted(reader.texts) == [f"m{number:03d}" for number in range(sent)]
@@ -173,7 +174,14 @@ class Wanderer:
         self._place: str | None = None
         self.texts: list[str] = []
         self.resyncs = 0
+        self.is_there = asyncio.Event()
         self.is_over = False
+
+    async def has(self, count: int) -> None:
+        deadline = time.monotonic() + 2 * PATIENCE
+        while len(self.texts) < count:
+            assert time.monotonic() < deadline, self.texts
+            await asyncio.sleep(0.1)
 
     async def read(self) -> None:
         while not self.is_over:
@@ -181,6 +189,7 @@ class Wanderer:
                 url = next(self._apps).url
                 async with self._person.listening(base_url=url, last_event_id=self._place) as stream:
                     taken = 0
+                    self.is_there.set()
                     while self._wants_more(stream) or len(stream.events) > taken:
                         taken = self._take(stream.events, taken)
                         await asyncio.sleep(0.02)
