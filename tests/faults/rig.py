@@ -1,7 +1,6 @@
 """Two processes of one site, with a proxy in front of the database, of Redis and of upstream: all of it may break.
 
-A module that imports these fixtures shares its rig among its tests; every test has an activation to itself and finds
-everything whole.
+The modules that import these fixtures share one rig; every test has an activation to itself and finds everything whole.
 """
 
 from __future__ import annotations
@@ -115,7 +114,7 @@ class Rig(Site):
 
 
 class Parts:
-    """What the tests of a module share."""
+    """What the tests of a worker share."""
 
     def __init__(self, folder: Path, env: dict[str, str]) -> None:
         self.postgres = Postgres(free_port())
@@ -152,6 +151,9 @@ class Parts:
         self.redis.close()
 
 
+_PARTS = pytest.StashKey[Parts]()
+
+
 def site_settings(oidc: Oidc) -> dict[str, str]:
     """What a site of these tests is told, besides where its parts are."""
     return {
@@ -164,11 +166,14 @@ def site_settings(oidc: Oidc) -> dict[str, str]:
     }
 
 
-@pytest.fixture(scope="module", name="parts")
-def shared_parts(tmp_path_factory: pytest.TempPathFactory, oidc: Oidc) -> Iterator[Parts]:
-    made = Parts(tmp_path_factory.mktemp("rig"), site_settings(oidc))
-    yield made
-    made.close()
+@pytest.fixture(scope="session", name="parts")
+def shared_parts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, oidc: Oidc) -> Parts:
+    """Every module that imports this has a fixture of its own, as pytest sees it; the parts are the same."""
+    stash = request.config.stash
+    if _PARTS not in stash:
+        stash[_PARTS] = Parts(tmp_path_factory.mktemp("rig"), site_settings(oidc))
+        request.config.add_cleanup(stash[_PARTS].close)
+    return stash[_PARTS]
 
 
 @pytest.fixture(name="rig")
