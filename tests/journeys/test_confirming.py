@@ -1,0 +1,31 @@
+"""Reading is confirmed by the page, for what it has displayed and no more (D4)."""
+
+from __future__ import annotations
+
+import asyncio
+
+from playwright.async_api import Page, expect
+
+from tests.journeys.test_conversation import _pretend
+from tests.messaging.conftest import Site
+from tests.messaging.people import PATIENCE, Person
+
+
+async def test_the_page_confirms_what_it_displays_and_no_more(site: Site, alice: Person, desk: Page) -> None:
+    """D3, D4: an answer that comes when the page can't show it any more stays counted."""
+    await _pretend(desk, "hidden")
+    site.answer("displayed")
+    await expect(desk.locator(".answer")).to_have_count(1)
+    await desk.evaluate("dispatchEvent(new Event('pagehide'))")  # its stream ends; what comes now isn't displayed
+    site.answer("arrives at that very moment", at_once=True)
+    await _eventually(alice, {None: 2})
+    async with desk.expect_response(lambda response: "/read/" in response.url):
+        await _pretend(desk, "visible")
+    await expect(desk.locator(".answer")).to_have_count(1)
+    assert await alice.unread() == {None: 1}
+
+
+async def _eventually(person: Person, counts: dict[str | None, int]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while await person.unread() != counts:
+            await asyncio.sleep(0.05)

@@ -1,0 +1,59 @@
+"""Promises that only a particular moment can break (interfaces.md, sections 2 and 4)."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tests.messaging.conftest import SignIn, Site
+from tests.messaging.people import PATIENCE, Person
+
+
+async def test_what_arrives_while_a_stream_is_being_opened_comes_once(site: Site, alice: Person) -> None:
+    """D1: it is in history by then, and in the reader's queue."""
+    async with alice.listening() as stream:
+        site.answer("before")
+        last = (await stream.next("Chat")).id
+    await _until_nobody_listens(site)
+    site.answer("while nobody listened")
+    asked = len(site.xians.requests(route="history"))
+    rule = site.xians.refuse(route="history", delay_seconds=1)
+
+    async def answer_meanwhile() -> None:
+        async with asyncio.timeout(PATIENCE):
+            while len(site.xians.requests(route="history")) == asked:
+                await asyncio.sleep(0.02)
+        site.answer("while the stream was being opened")
+        site.xians.forgive(rule)
+
+    meanwhile = asyncio.create_task(answer_meanwhile())
+    async with alice.listening(last_event_id=last) as again:
+        await meanwhile
+        site.answer("after")
+        await again.until(lambda me: "after" in me.texts())
+        assert again.texts() == ["while nobody listened", "while the stream was being opened", "after"]
+
+
+async def _until_nobody_listens(site: Site) -> None:
+    """The feed has ended: what comes now is known from history alone."""
+    async with asyncio.timeout(PATIENCE):
+        while any(thread["activation"] == site.activation for thread in site.xians.streams()["threads"]):
+            await asyncio.sleep(0.05)
+
+
+async def test_two_processes_send_a_request_id_once(site: Site, signed_in: SignIn) -> None:
+    """Whoever claims the request id first sends; the other says so, and hears the answer when it asks again."""
+    here = await signed_in("alice@acme.example")
+    there = await signed_in("alice@acme.example", app=site.another_process())
+    await there.unread()
+    site.xians.refuse(route="send", delay_seconds=2, count=1)
+    first = asyncio.create_task(here.post("send", text="once", requestId="r-1"))
+    async with asyncio.timeout(PATIENCE):
+        while not site.xians.requests(route="send"):
+            await asyncio.sleep(0.02)
+    second = await there.post("send", text="once", requestId="r-1")
+    assert (second.status_code, second.json()["code"]) == (503, "UPSTREAM_UNAVAILABLE")
+    assert second.headers["retry-after"]
+    answer = await first
+    assert answer.status_code == 200, answer.text
+    assert (await there.post("send", text="once", requestId="r-1")).json() == answer.json()
+    assert [message["requestId"] for message in site.xians.truth(**site.thread)] == ["r-1"]
