@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -50,10 +50,10 @@ def run(tests: Iterable[str], folder: Path) -> tuple[set[str], set[str], str]:
     return failed, passed, ran.stdout + ran.stderr
 
 
-def judge(mutant: Mutant) -> tuple[str, str]:
+def judge(mutant: Mutant, original: Path) -> tuple[str, str]:
     """What became of a mutant ("killed", "SURVIVED"), and what pytest said if that is not as it should be."""
     with tempfile.TemporaryDirectory(prefix="mutant-") as name:
-        folder = copy(Path(name))
+        folder = shutil.copytree(original, Path(name, "portal"))
         for edit in mutant.edits:
             edit.apply(folder)
         failed, _, said = run(mutant.tests, folder)
@@ -69,24 +69,30 @@ def main() -> int:
     chosen = [m for m in MUTANTS if not arguments.names or any(word in m.name for word in arguments.names)]
     wanted = {test for mutant in chosen for test in mutant.tests}
     with tempfile.TemporaryDirectory(prefix="unmutated-") as name:
-        failed, passed, said = run(wanted, copy(Path(name)))
-    if failed or passed != wanted:
-        print(said[-20_000:])
-        print(f"these don't pass without any mutant: {sorted(wanted - passed)}")
-        return 1
-    print(f"{len(wanted)} tests pass as it is. {len(chosen)} mutants:", flush=True)
-    survivors = 0
-    with ThreadPoolExecutor(arguments.at_once) as pool:
-        started = time.monotonic()
-        for mutant, (verdict, said) in zip(chosen, pool.map(judge, chosen), strict=True):
+        original = copy(Path(name, "portal"))
+        failed, passed, said = run(wanted, original)
+        if failed or passed != wanted:
+            print(said[-20_000:])
+            print(f"these don't pass without any mutant: {sorted(wanted - passed)}")
+            return 1
+        print(f"{len(wanted)} tests pass as it is. {len(chosen)} mutants:", flush=True)
+        return try_all(chosen, original, at_once=arguments.at_once)
+
+
+def try_all(mutants: Sequence[Mutant], original: Path, *, at_once: int) -> int:
+    """Judge each mutant and print a table; the number of survivors."""
+    started, survivors = time.monotonic(), 0
+    with ThreadPoolExecutor(at_once) as pool:
+        verdicts = pool.map(lambda mutant: judge(mutant, original), mutants)
+        for mutant, (verdict, said) in zip(mutants, verdicts, strict=True):
             survivors += verdict != "killed"
             tests = ", ".join(test.partition("::")[2] for test in mutant.tests)
-            print(f"{verdict:<9} {mutant.promise:<8} {mutant.name:<60} {tests}", flush=True)
+            print(f"{verdict:<9} {mutant.promise:<8} {mutant.name:<66} {tests}", flush=True)
             if said:
                 print(said[-6_000:])
-    print(f"{len(chosen) - survivors} of {len(chosen)} killed in {time.monotonic() - started:.0f} s")
-    return 1 if survivors else 0
+    print(f"{len(mutants) - survivors} of {len(mutants)} killed in {time.monotonic() - started:.0f} s")
+    return survivors
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(min(main(), 1))
