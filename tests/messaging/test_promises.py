@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from tests.faults.proxy import FaultProxies
 from tests.messaging.conftest import SignIn, Site
 from tests.messaging.people import PATIENCE, Person
 
@@ -13,7 +14,7 @@ async def test_what_arrives_while_a_stream_is_being_opened_comes_once(site: Site
     async with alice.listening() as stream:
         site.answer("before")
         last = (await stream.next("Chat")).id
-    await _until_nobody_listens(site)
+    await _listened_to(site, by=0)
     site.answer("while nobody listened")
     asked = len(site.xians.requests(route="history"))
     rule = site.xians.refuse(route="history", delay_seconds=1)
@@ -33,13 +34,6 @@ async def test_what_arrives_while_a_stream_is_being_opened_comes_once(site: Site
         assert again.texts() == ["while nobody listened", "while the stream was being opened", "after"]
 
 
-async def _until_nobody_listens(site: Site) -> None:
-    """The feed has ended: what comes now is known from history alone."""
-    async with asyncio.timeout(PATIENCE):
-        while any(thread["activation"] == site.activation for thread in site.xians.streams()["threads"]):
-            await asyncio.sleep(0.05)
-
-
 async def test_two_processes_send_a_request_id_once(site: Site, signed_in: SignIn) -> None:
     """Whoever claims the request id first sends; the other says so, and hears the answer when it asks again."""
     here = await signed_in("alice@acme.example")
@@ -57,3 +51,37 @@ async def test_two_processes_send_a_request_id_once(site: Site, signed_in: SignI
     assert answer.status_code == 200, answer.text
     assert (await there.post("send", text="once", requestId="r-1")).json() == answer.json()
     assert [message["requestId"] for message in site.xians.truth(**site.thread)] == ["r-1"]
+
+
+async def test_what_one_process_never_heard_of_another_replays(
+    own_site: Site, signed_in: SignIn, fault_proxy: FaultProxies
+) -> None:
+    """D1: the newest message that a reader got says nothing of an older one that its process missed."""
+    link = fault_proxy(own_site.xians.port)
+    here = own_site.another_process(XIANS_SERVER_URL=link.url)
+    alice = await signed_in("alice@acme.example", app=here)
+    async with alice.listening(base_url=own_site.app.url) as other, alice.listening() as deaf:
+        own_site.answer("to both")
+        await deaf.next("Chat")
+        await other.next("Chat")
+        own_site.xians.refuse(route="topics", status=500)  # from now on nobody can compare
+        link.down()
+        await _listened_to(own_site, by=1)
+        own_site.answer("while one is cut off")
+        await other.next("Chat", 2)
+        link.up()
+        await _listened_to(own_site, by=2)
+        own_site.answer("newer")
+        last = (await deaf.next("Chat", 2)).id
+        assert deaf.texts() == ["to both", "newer"]
+        async with alice.listening(base_url=own_site.app.url, last_event_id=last) as again:
+            own_site.answer("newest")
+            await again.until(lambda me: "newest" in me.texts())
+            assert again.texts() == ["while one is cut off", "newest"]
+
+
+async def _listened_to(site: Site, *, by: int) -> None:
+    """So many processes hold an upstream stream of this activation."""
+    async with asyncio.timeout(PATIENCE):
+        while sum(t["count"] for t in site.xians.streams()["threads"] if t["activation"] == site.activation) != by:
+            await asyncio.sleep(0.05)

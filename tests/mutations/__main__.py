@@ -55,6 +55,8 @@ def judge(mutant: Mutant, original: Path) -> tuple[str, str]:
     with tempfile.TemporaryDirectory(prefix="mutant-") as name:
         folder = shutil.copytree(original, Path(name, "portal"))
         for edit in mutant.edits:
+            if edit.occurrences(folder) != 1:
+                return "STALE", f"not once in {edit.file}: {edit.text}"
             edit.apply(folder)
         failed, _, said = run(mutant.tests, folder)
     survived_at = sorted(set(mutant.tests) - failed)
