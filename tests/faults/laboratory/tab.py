@@ -6,14 +6,15 @@ import asyncio
 import json
 import random
 import time
+from collections.abc import Sequence
 from contextlib import suppress
+from typing import Protocol
 from urllib.parse import urlencode
 
 import httpx
 
 from messaging.sse import Decoder, Event
 from tests.faults.laboratory.books import NEVER, Books, Connection, Inbox, Showing
-from tests.faults.laboratory.rig import Node
 
 _HEARTBEAT = 1
 _PATIENCE = httpx.Timeout(5, connect=2, pool=None)
@@ -21,11 +22,20 @@ _OWN = frozenset({"connected", "heartbeat", "unread", "resync", "goodbye"})
 _BUSY = frozenset({429, 500, 502, 503, 504})
 
 
+class Place(Protocol):
+    """Where a reader may connect to."""
+
+    name: str
+
+    @property
+    def url(self) -> str: ...
+
+
 class Tab:
     """A reader of one inbox. Asleep or awake; `showings` is all that it ever received, over every connection."""
 
     def __init__(
-        self, number: int, inbox: Inbox, client: httpx.AsyncClient, nodes: list[Node], books: Books, seed: int
+        self, number: int, inbox: Inbox, client: httpx.AsyncClient, nodes: Sequence[Place], books: Books, seed: int
     ) -> None:
         self.number = number
         self.inbox = inbox
@@ -73,7 +83,7 @@ class Tab:
             await self._connect(node)
             await asyncio.sleep(self._random.uniform(0.02, 0.3))
 
-    async def _connect(self, node: Node) -> None:
+    async def _connect(self, node: Place) -> None:
         connection = Connection(node.name, self.shows, time.monotonic(), self.last_id)
         self.connections.append(connection)
         query = {**self.inbox.names, "heartbeatSeconds": str(_HEARTBEAT)}
