@@ -10,6 +10,7 @@ import os
 import random
 import re
 import time
+from collections.abc import Awaitable, Callable
 from urllib.parse import quote, unquote
 
 import httpx
@@ -48,13 +49,13 @@ class Race:
         told = await self._control("message", **thread, participant=self.person.email, text="now", topic=topic)
         return str(told["id"])
 
-    async def _control(self, name: str, **arguments: object) -> dict[str, object]:
+    async def _control(self, name: str, /, **arguments: object) -> dict[str, object]:
         answer = await self._upstream.post(f"/_control/{name}", json=arguments)
         assert answer.status_code == 200, answer.text
         told: dict[str, object] = answer.json()
         return told
 
-    async def offset(self) -> tuple[float, float]:
+    def offset(self) -> tuple[float, float]:
         """How long to wait before opening, and before the answer."""
         offset = self.dice.uniform(_EARLIEST, _LATEST)
         return max(0.0, -offset), max(0.0, offset)
@@ -76,7 +77,7 @@ async def _all(race: Race, count: int) -> None:
     """An API client opens topic after topic, and then looks at what is there already."""
     for number in range(count):
         topic = f"topic {number}"
-        before, after = await race.offset()
+        before, after = race.offset()
         arriving = asyncio.create_task(_arrives(race, topic, after))
         await asyncio.sleep(before)
         async with race.person.listening(topic=topic) as stream:
@@ -172,7 +173,7 @@ async def _all_on_a_page(race: Race, count: int) -> None:
             topic = f"topic {number}"
             if number % 2:
                 await race.answer(topic)  # there is something to show already
-            before, after = await race.offset()
+            before, after = race.offset()
             arriving = asyncio.create_task(_arrives(race, topic, after))
             await asyncio.sleep(before)
             await page.open(topic, arriving)
@@ -198,11 +199,10 @@ async def _one_each(race: Race, count: int) -> None:
 async def test_what_arrives_while_its_topic_is_opened_is_shown_and_never_counted(
     site: Site,  # noqa: F811
     alice: Person,  # noqa: F811
-    way: object,
+    way: Callable[[Race, int], Awaitable[None]],
     share: float,
 ) -> None:
     """F98: an answer that arrives exactly while its topic is opened: shown there, read, and never both or neither."""
-    assert callable(way)
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
     each = max(1, round(RACES * share / _AT_ONCE))
