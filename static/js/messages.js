@@ -7,11 +7,14 @@ import * as steps from "./steps.js";
 
 const ANNOUNCED = 200;
 const PENDING = new Set(["sending", "waiting", "failed"]);
+const REMEMBERED = 200;
+let meanwhile = []; // what arrived since messages were last asked for: they may have been drawn before it
 
 const list = () => document.getElementById("messages");
 
 document.addEventListener("stream:message", ({ detail }) => {
   const item = fromHtml(detail.html);
+  meanwhile = [...meanwhile, detail.html].slice(-REMEMBERED);
   const thread = document.getElementById("thread");
   const isOpen = Boolean(list()) && item.dataset.topic === thread.dataset.topicKey;
   const isNew = isOpen && place(item);
@@ -95,5 +98,21 @@ export function tidy() {
   emit("messages:changed");
 }
 
+/** Put what arrived while the messages were on their way beside them. */
+function complete() {
+  const key = document.getElementById("thread")?.dataset.topicKey;
+  for (const item of meanwhile.map(fromHtml)) {
+    if (list() && item.dataset.topic === key && !find(list(), item)) place(item);
+  }
+  meanwhile = [];
+}
+
+function asked({ detail }) {
+  if (["thread-stage", "messages"].includes(detail.target?.id)) meanwhile = [];
+}
+
+document.addEventListener("htmx:beforeRequest", asked);
+document.addEventListener("htmx:historyCacheMiss", () => (meanwhile = []));
 document.addEventListener("thread:shown", tidy);
+document.addEventListener("thread:shown", complete);
 document.addEventListener("thread:extended", tidy);

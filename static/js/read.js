@@ -17,10 +17,11 @@ async function confirm() {
   const thread = document.getElementById("thread");
   const messages = document.getElementById("messages");
   if (!thread || !messages || document.hidden) return;
-  const newest = [...messages.querySelectorAll(":scope > [data-kind=answer]")].at(-1)?.dataset.id ?? "";
   const key = thread.dataset.topicKey;
+  const answer = [...messages.querySelectorAll(":scope > [data-kind=answer]")].at(-1)?.dataset.id;
+  const newest = answer ?? (unreadOf(key) ? newestOfAll(messages) : "");
   const seen = `${newest}:${unreadOf(key)}`;
-  if ((!newest && !unreadOf(key)) || confirmed.get(key) === seen) return;
+  if (!newest || confirmed.get(key) === seen) return; // never all of a topic: what isn't shown stays unread
   confirmed.set(key, seen);
   const body = new URLSearchParams({ topic: thread.dataset.topic, upTo: newest });
   try {
@@ -29,6 +30,11 @@ async function confirm() {
   } catch {
     confirmed.delete(key);
   }
+}
+
+/** Where no answer stands on the page, those that are unread are above it: they are older than anything that does. */
+function newestOfAll(messages) {
+  return [...messages.querySelectorAll("[id^=message-]")].at(-1)?.id.slice("message-".length) ?? "";
 }
 
 const LIVE = ({ detail }) => detail.state === "live" && soon();
