@@ -135,8 +135,8 @@ class Tab:
         self.last_id = event.id
         message = {key[:1].lower() + key[1:]: value for key, value in json.loads(event.data).items()}
         showing = Showing(
-            id=message["id"],
-            kind=message["messageType"],
+            id=str(message["id"]),
+            kind=str(message["messageType"]),
             at=at,
             order=event.id.partition(".")[0],
             node=connection.node,
