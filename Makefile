@@ -15,6 +15,7 @@ help:
 	@echo "make demo    everything on this machine: sign in and talk to agents"
 	@echo "make test    all tests, with real PostgreSQL, Redis and Chromium (installed where missing)"
 	@echo "make fuzz    look for bytes that break the event-stream parser, for twice SECONDS ($(SECONDS))"
+	@echo "make soak    the long proof: random faults over 20 seeds, and 1,000 races (about half an hour)"
 	@echo "make check   formatting, types, import rules, templates, migrations, deployment settings"
 	@echo "make format  let ruff and djade put the code in order"
 	@echo "make lock    write requirements*.txt anew from pyproject.toml (ARGS=--upgrade for newer versions)"
@@ -37,6 +38,10 @@ test: services
 
 fuzz: .venv/.dev
 	.venv/bin/python -m tests.fuzz --seconds $(SECONDS)
+
+soak: services
+	RACES=500 .venv/bin/python -m pytest tests/faults/test_open_and_arrive.py tests/faults/test_kill.py
+	.venv/bin/python -m tests.faults.laboratory --seeds 20 --steps 500 $(ARGS)
 
 check: .venv/.dev
 	@mkdir -p var

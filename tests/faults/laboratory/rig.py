@@ -119,7 +119,11 @@ class Rig:
         return httpx.AsyncClient(base_url=self.xians.url, timeout=30)
 
     async def control(self, name: str, /, **arguments: Any) -> Any:
-        """One control call to upstream, past every proxy."""
+        """One control call to upstream, past every proxy; never while it restarts."""
+        async with self.upstream_restarting:
+            return await self._control(name, **arguments)
+
+    async def _control(self, name: str, /, **arguments: Any) -> Any:
         answer = await self._upstream.post(f"/_control/{name}", json=arguments)
         assert answer.status_code == 200, f"{name}({arguments}): {answer.text}"
         return answer.json()
@@ -128,7 +132,8 @@ class Rig:
         """Delete a topic as another client of upstream would: nobody tells us."""
         query = {**names, "participantId": participant, **({"topic": topic} if topic else {})}
         path = "/api/v1/admin/tenants/acme/messaging/messages"
-        answer = await self._upstream.delete(path, params=query, headers={"Authorization": f"Bearer {API_KEY}"})
+        async with self.upstream_restarting:
+            answer = await self._upstream.delete(path, params=query, headers={"Authorization": f"Bearer {API_KEY}"})
         assert answer.status_code == 200, answer.text
 
     async def make_activation(self, name: str) -> None:
@@ -146,7 +151,7 @@ class Rig:
             await asyncio.to_thread(self.xians.start)
             self._upstream = self._client()
             for name in self._activations:
-                await self.control("activation", tenant="acme", agent=INVOICES, name=name, active=True)
+                await self._control("activation", tenant="acme", agent=INVOICES, name=name, active=True)
             for node in self.nodes:
                 node.links["upstream"].clear()
 
