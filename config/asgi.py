@@ -23,6 +23,7 @@ from django.core.asgi import get_asgi_application
 from django.core.checks import Error, run_checks
 
 from config.database import LimitedConnection
+from config.silence import watch_connections
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
@@ -98,7 +99,7 @@ class Portal:
                 return
 
     def _watch(self) -> None:
-        """From the first call on: the event loop, and the signals that end us."""
+        """From the first call on: the event loop, the connections, and the signals that end us."""
         if self._is_watching:
             return
         from messaging.loopwatch import LoopWatch
@@ -106,6 +107,7 @@ class Portal:
         self._is_watching = True
         self._loop = asyncio.get_running_loop()
         LoopWatch()
+        watch_connections()  # by now the server listens, as at its start it need not
         self._watch_signals()
 
     def _watch_signals(self) -> None:
