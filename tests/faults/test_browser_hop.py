@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import struct
 import time
@@ -16,6 +17,7 @@ from urllib.parse import urlencode
 import psutil
 import pytest
 
+from config.silence import watch_connections
 from messaging.cursors import Sealer
 from messaging.wire import ThreadAddress, order_at
 from tests.faults.nginx import Nginx
@@ -118,6 +120,24 @@ async def test_readers_that_vanish_leave_nothing_behind(site: Site, alice: Perso
         while process.num_fds() > handles + READERS // 2:  # a few are the pools' own
             await asyncio.sleep(0.1)
     assert process.num_threads() <= threads + 10
+
+
+def test_a_connection_whose_other_side_is_silent_ends_by_itself() -> None:
+    """F48: nothing comes back over a stream, so the kernel asks; it gives up on dead ones within a minute.
+
+    A pulled cable can't be shown on one machine: this shows that every connection we accept is asked. That a page
+    finds out by itself is in tests/journeys/test_browser_stream.py, that no `send` waits for ever is shown below.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        before = len(os.listdir("/dev/fd"))
+        watch_connections()
+        assert len(os.listdir("/dev/fd")) == before
+        with socket.create_connection(listener.getsockname()):
+            accepted, _ = listener.accept()
+            with accepted:
+                assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+                if hasattr(socket, "TCP_USER_TIMEOUT"):
+                    assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) <= 45_000
 
 
 async def test_a_reader_that_never_reads_holds_nobody_up_and_is_cut(site: Site, alice: Person) -> None:
