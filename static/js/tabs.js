@@ -9,7 +9,7 @@ import { Listener } from "./stream.js";
 const KEPT_EVENTS = 200; // what the leader can tell a tab that joins
 const PATIENCE = 2.5; // heartbeats without a word from the leader
 const GRACE_SECONDS = 3; // for the first word
-const ASIDE = new Set(["stream:byte", "stream:state"]);
+const ASIDE = new Set(["stream:byte", "stream:state", "stream:resync", "stream:gone"]); // no news to a page drawn later
 
 class Tab {
   #cursor;
