@@ -162,9 +162,11 @@ async def test_reading_twice_late_or_what_is_not_hers_changes_nothing(site: Site
 async def test_a_topic_deleted_upstream_takes_its_badge_along_and_no_late_event_brings_it_back(
     site: Site, alice: Person
 ) -> None:
-    """F105"""
+    """F105: a topic of the last minute may only be unlisted yet by a replica (F45), so this one is older."""
+    await alice.unread()
+    moment = datetime.now(UTC) - timedelta(minutes=5)
     async with alice.listening() as stream:
-        gone = site.answer("soon gone", topic="gone")
+        gone = site.answer("soon gone", topic="gone", created_at=moment.isoformat())
         site.answer("stays", topic="kept")
         await stream.next("Chat", 2)
         event = json_of(stream.told("Chat"), gone["id"])
