@@ -12,7 +12,7 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -32,7 +32,6 @@ _MISSING_SECONDS = 12
 _MOST_LATE = 256
 _AT_ONCE = 64
 """After so many messages the readers get their turn: a burst must not look like a slow reader."""
-_WRITTEN_AT_ONCE = 1_000
 
 
 class Gaps:
@@ -204,29 +203,39 @@ class Gaps:
     async def _bring_in(self, messages: list[Message], known: dict[str, TopicState]) -> int:
         """Hand out what history has and readers don't; how many answers and steps that was."""
         found = {m.id: m for m in (*messages, *(message for message, _, _ in self._late))}
-        if not found:
-            return 0
-        outlet = self._outlet
-        old_answers = [m for m in found.values() if m.is_answer and not outlet.knows(m) and outlet.is_old(m)]
-        ledger = self._around.ledger
-        familiar: set[str] = set()
-        if old_answers:
-            await ledger.flush()  # what was handed out lately may still wait to be written
-            familiar = await ledger.run(unread.familiar, self._inbox, old_answers)
+        late, recovered = dict[str, tuple[Message, str, str]](), 0
         while self._late:
-            message, json, event = self._late.popleft()
-            self._hear_late(message, json, event, known, familiar)
-        recovered = 0
-        for count, message in enumerate(sorted(found.values(), key=lambda m: m.order), start=1):
-            if outlet.knows(message):
-                ledger.record(self._inbox, message)
-            else:
-                recovered += self._find(message, known, familiar)
-            if count % _AT_ONCE == 0:
-                await asyncio.sleep(0)
-            if count % _WRITTEN_AT_ONCE == 0:
-                await ledger.flush()  # more may have been found than the line holds
+            late[self._late[0][0].id] = self._late.popleft()
+        for several in _in_parts(sorted(late.values(), key=lambda each: each[0].order)):
+            familiar = await self._familiar([message for message, _, _ in several])
+            for message, json, event in several:
+                self._hear_late(message, json, event, known, familiar)
+        for part in _in_parts(sorted(found.values(), key=lambda m: m.order)):
+            familiar = await self._familiar(part)
+            for message in part:
+                if self._outlet.knows(message):
+                    self._around.ledger.record(self._inbox, message)
+                else:
+                    recovered += self._find(message, known, familiar)
+            await self._around.ledger.flush()  # more may have been found than the line holds
         return recovered
+
+    async def _familiar(self, messages: list[Message]) -> set[str]:
+        """Which of these answers were handed out or settled before, where our own memory can't tell.
+
+        It forgets while the ledger is asked; so it is looked at again until the ledger was asked about all that
+        it has forgotten. What is returned holds until the next await.
+        """
+        asked: set[str] = set()
+        familiar: set[str] = set()
+        outlet, ledger = self._outlet, self._around.ledger
+        while doubtful := [
+            m for m in messages if m.is_answer and m.id not in asked and not outlet.knows(m) and outlet.is_old(m)
+        ]:
+            await ledger.flush()  # what was handed out lately may still wait to be written
+            familiar |= await ledger.run(unread.familiar, self._inbox, doubtful)
+            asked |= {message.id for message in doubtful}
+        return familiar
 
     def _hear_late(
         self, message: Message, json: str, event: str, known: dict[str, TopicState], familiar: set[str]
@@ -281,6 +290,11 @@ class Gaps:
         self._around.hub.publish(
             self._inbox.address, StreamItem("recovered", count=recovered, since=since, until=datetime.now(UTC))
         )
+
+
+def _in_parts[T](items: list[T]) -> Iterator[list[T]]:
+    for start in range(0, len(items), _AT_ONCE):
+        yield items[start : start + _AT_ONCE]
 
 
 def _minute() -> float:
