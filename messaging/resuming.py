@@ -72,16 +72,23 @@ async def _from_history(runtime: Runtime, feed: Feed, cursor: Cursor, overlap: t
         wanted = {message_id for its_topic, message_id in late if its_topic == topic}
         messages += await catchup.find(runtime.client, feed.address, topic, wanted, bearer=feed.bearer)
     found = {message.id: message for message in messages}
-    for item in feed.outlet.after(order):
+    heard = {item.message.id: item for item in feed.outlet.after(order) if item.message is not None}
+    for item in heard.values():
         if item.message is not None:
             found.setdefault(item.message.id, item.message)
     for message in found.values():
         runtime.ledger.record(feed.inbox, message)  # or it would be counted after it was read here
     ordered = sorted(found.values(), key=lambda message: message.order)
-    return _backlog(feed.outlet.sealer, cursor, ordered, repeats=bool(overlap))
+    backlog = _backlog(feed.outlet.sealer, cursor, ordered, repeats=bool(overlap))
+    return [item_of(message, *_as_heard(heard.get(message.id)), cursor=written) for message, written in backlog]
 
 
-def _backlog(sealer: Sealer, cursor: Cursor, messages: list[Message], *, repeats: bool) -> list[StreamItem]:
+def _as_heard(item: StreamItem | None) -> tuple[str, str]:
+    """A message's JSON and event as the stream brought it; "" for what came from history."""
+    return (item.json, item.event) if item is not None else ("", "")
+
+
+def _backlog(sealer: Sealer, cursor: Cursor, messages: list[Message], *, repeats: bool) -> list[tuple[Message, str]]:
     """Messages, in order, for the holder of a cursor, each with the cursor that is right after it.
 
     Those that the holder had are left out unless it `repeats`; they stay in the cursors' marks until passed.
@@ -102,5 +109,5 @@ def _backlog(sealer: Sealer, cursor: Cursor, messages: list[Message], *, repeats
             extra += mark(message.id)
             marks += extra
         written = sealer.write(order, sent_ms if is_late else now_ms, marks[:_MOST])
-        backlog.append(item_of(message, cursor=written))
+        backlog.append((message, written))
     return backlog
