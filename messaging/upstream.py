@@ -1,7 +1,9 @@
 """The Xians server's admin API as far as conversations need it. With failures.py the only importer of httpx.
 
 The wire contract is shared/xians-api.md. Under httpx's interface runs aiohttp's transport: httpx's own pool leaks
-connections of cancelled streams and walks every open connection (traps.md section 3).
+connections of cancelled streams and walks every open connection (traps.md section 3). Requests go straight to that
+transport: what httpx's client does around each (merging addresses, cookies, credentials, redirects) costs more than
+the request itself, and we need none of it (docs/decisions).
 """
 
 from __future__ import annotations
@@ -12,8 +14,9 @@ import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import aiohttp
 import httpx
@@ -56,23 +59,19 @@ class UpstreamClient:
         self._settings = settings
         self.watch = failures.Watch(settings.api_key)
         self._tls = ssl.create_default_context()
-        timeout = httpx.Timeout(settings.read_timeout, connect=settings.connect_timeout, pool=settings.connect_timeout)
-        self._rest = self._client(timeout, connections=_REST_CONNECTIONS)
-        silence = settings.heartbeat_seconds * _MISSED_HEARTBEATS
-        self._streams = self._client(httpx.Timeout(silence, connect=settings.connect_timeout, pool=None), connections=0)
+        self._root = settings.base_url.rstrip("/")
+        self._rest = self._transport(connections=_REST_CONNECTIONS)
+        self._streams = self._transport(connections=0)
+        connect = settings.connect_timeout
+        self._rest_limits = {"connect": connect, "read": settings.read_timeout, "pool": connect}
+        self._stream_limits = {"connect": connect, "read": settings.heartbeat_seconds * _MISSED_HEARTBEATS}
 
-    def _client(self, timeout: httpx.Timeout, *, connections: int) -> httpx.AsyncClient:
+    def _transport(self, *, connections: int) -> AiohttpTransport:
         def session() -> aiohttp.ClientSession:
             connector = aiohttp.TCPConnector(limit=connections, ssl=self._tls, keepalive_timeout=60)
             return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
 
-        return httpx.AsyncClient(
-            base_url=self._settings.base_url.rstrip("/") + "/api/v1/admin/",
-            transport=AiohttpTransport(client=session),
-            timeout=timeout,
-            follow_redirects=False,
-            trust_env=False,
-        )
+        return AiohttpTransport(verify=self._tls, trust_env=False, client=session)
 
     async def aclose(self) -> None:
         await self._rest.aclose()
@@ -115,11 +114,12 @@ class UpstreamClient:
 
     async def reachable(self) -> None:
         """Raise UpstreamUnavailable unless something that answers HTTP lives at upstream's address."""
-        url = self._settings.base_url.rstrip("/") + "/health"
+        request = httpx.Request("GET", self._root + "/health", extensions={"timeout": self._rest_limits})
         with self.watch.over(""):
             with translated():
                 async with asyncio.timeout(self._settings.connect_timeout):
-                    answer = await self._rest.get(url)
+                    answer = await self._rest.handle_async_request(request)
+                    await answer.aclose()
             if answer.status_code >= 500:
                 raise errors.UpstreamUnavailable(f"{answer.status_code} from health", reason="up_5xx")
 
@@ -182,11 +182,12 @@ class UpstreamClient:
         """
         query = {**_conversation(address), "heartbeatSeconds": str(self._settings.heartbeat_seconds)}
         headers = {**_authorized(bearer), "Accept": "text/event-stream", "Accept-Encoding": "identity"}
-        request = self._streams.build_request("GET", _messaging(address, "listen"), params=query, headers=headers)
+        url = self._url(_messaging(address, "listen"), query)
+        request = httpx.Request("GET", url, headers=headers, extensions={"timeout": self._stream_limits})
         with self.watch.over(bearer):
             with translated("up_header_timeout"):
                 async with asyncio.timeout(_HEADER_SECONDS):
-                    response = await self._streams.send(request, stream=True)
+                    response = await self._streams.handle_async_request(request)
             try:
                 await _require_stream(response)
                 self.watch.accepted(bearer)
@@ -196,6 +197,9 @@ class UpstreamClient:
                     await response.aclose()
 
     # -- plumbing ---------------------------------------------------------------------------------------------
+
+    def _url(self, path: str, query: Mapping[str, str] | None) -> httpx.URL:
+        return _parsed(f"{self._root}/api/v1/admin/{path}" + (f"?{urlencode(query, quote_via=quote)}" if query else ""))
 
     async def _get(self, path: str, query: Mapping[str, str], bearer: str) -> Any:
         return await self._call("GET", path, bearer, params=query)
@@ -210,9 +214,15 @@ class UpstreamClient:
         json: Mapping[str, Any] | None = None,
     ) -> Any:
         with self.watch.over(bearer), translated():
-            request = self._rest.build_request(method, path, params=params, json=json, headers=_authorized(bearer))
+            request = httpx.Request(
+                method,
+                self._url(path, params),
+                json=json,
+                headers={**_authorized(bearer), "Accept-Encoding": "gzip, deflate"},
+                extensions={"timeout": self._rest_limits},
+            )
             async with asyncio.timeout(self._settings.connect_timeout + self._settings.read_timeout):
-                response = await self._rest.send(request, stream=True)
+                response = await self._rest.handle_async_request(request)
                 try:
                     if response.status_code >= 300:
                         raise failures.refusal(response, await _read(response, _MAX_COMPLAINT_BYTES, cut=True))
@@ -249,11 +259,18 @@ async def _require_stream(response: httpx.Response) -> None:
         raise errors.UpstreamMisbehaved(f"a stream in {encoding[:20]!r}", reason="up_bad_encoding")
 
 
+@lru_cache(maxsize=4_096)
+def _parsed(address: str) -> httpx.URL:
+    """The same few addresses are asked for again and again, and httpx takes its time to read one."""
+    return httpx.URL(address)
+
+
 class EventReader:
     """The events of an open stream, a list for each read. Raises UpstreamUnavailable when the stream ends."""
 
     def __init__(self, response: httpx.Response) -> None:
-        self._chunks = response.aiter_raw()
+        assert isinstance(response.stream, httpx.AsyncByteStream)
+        self._chunks = aiter(response.stream)
         self._decoder = sse.Decoder()
         self._is_proven = False  # something came that was more than the greeting
 
