@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import os
+import re
 import signal
 import sys
 import time
@@ -13,6 +14,8 @@ from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from django.db import connection
+from django.db.migrations.loader import MigrationLoader
 
 from tests.faults.rig import (  # noqa: F401 - fixtures
     ALICE,
@@ -289,21 +292,18 @@ async def test_columns_are_added_while_it_runs(rig: Rig, alice: Person) -> None:
                 rig.sql(f"ALTER TABLE {table} DROP COLUMN of_later, DROP COLUMN kind")
 
 
-def test_migrations_only_add() -> None:
-    """F71: what the processes of the version before still read must not go, or be renamed, under them."""
-    allowed = {"CreateModel", "AddField", "AddIndex", "AddConstraint", "AlterModelOptions", "RunPython", "RemoveIndex"}
-    files = sorted((ROOT / "messaging" / "migrations").glob("0*.py"))
-    assert files
-    for path in files:
-        used = {
-            node.func.attr
-            for node in ast.walk(ast.parse(path.read_text()))
-            if isinstance(node, ast.Call)
-            and isinstance(node.func, ast.Attribute)
-            and isinstance(node.func.value, ast.Name)
-            and node.func.value.id == "migrations"
-        }
-        assert used - {"swappable_dependency"} <= allowed, path.name
+def test_migrations_only_add(db: None) -> None:
+    """F71: what the processes of the version before still read must not go, change its type, or start to be required.
+
+    A column that Django fills itself has no default in the database (it is dropped at once): old code can't insert.
+    """
+    breaking = re.compile(r"DROP (TABLE|COLUMN|DEFAULT)|RENAME|SET NOT NULL|ALTER COLUMN \S+ TYPE", re.IGNORECASE)
+    loader = MigrationLoader(connection, replace_migrations=False)
+    ours = sorted(name for app, name in loader.disk_migrations if app == "messaging")
+    assert ours[0] == "0001_inboxes"
+    for name in ours[1:]:
+        statements = loader.collect_sql([(loader.get_migration("messaging", name), False)])
+        assert not [line for line in statements if breaking.search(line) and not line.startswith("--")], name
 
 
 # -- the line of receipts -------------------------------------------------------------------------------------
@@ -341,7 +341,7 @@ def test_sqlite_takes_many_writers(tmp_path: Path) -> None:
         for number in range(WRITERS)
     ]
     holder = Process(
-        [*command, "hold", "5"],
+        [*command, "hold", "3"],
         log=tmp_path / "holder.log",
         ready=prints("^holding"),
         env=environment({"DATABASE_URL": url}),

@@ -7,11 +7,13 @@ import re
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from io import StringIO
 from typing import Any, cast
 
 import psycopg
 import pytest
 from django.contrib.sessions.models import Session
+from django.core.management import CommandError, call_command
 from django.db import connections
 
 from messaging import outbox, retention, unread, wire
@@ -31,12 +33,11 @@ from tests.faults.rig import (  # noqa: F401 - fixtures
 from tests.messaging.people import Person
 from tests.services.app import manage
 from tests.services.postgres import Postgres
-from tests.services.process import ProcessFailed
 
 NOW = datetime.now(UTC)
 MONTH = timedelta(days=30)
 ADDRESS = ThreadAddress("acme", "Invoice Helper", "Nordic desk", "alice@acme.example")
-MANY = 200_000
+MANY = 100_000
 SEEDS = range(25)
 
 type Run = Callable[[str], psycopg.Cursor[Any]]
@@ -83,7 +84,8 @@ def test_what_was_read_long_ago_collapses_into_the_floor(inbox: InboxRef) -> Non
     assert Receipt.objects.count() == 4
     assert unread.counts([inbox]) == before == {inbox: {"t": 4}}
     assert replay(inbox, messages) == {"t": 4}
-    assert not retention.prune(older_than=MONTH), "the second time there is nothing to do"
+    call_command("prune", stdout=(said := StringIO()))
+    assert said.getvalue().strip() == "Nothing to delete.", "the second time there is nothing to do"
 
 
 def test_an_unread_answer_stops_the_collapse_at_its_place(inbox: InboxRef) -> None:
@@ -212,14 +214,13 @@ def test_requests_to_send_and_ended_sessions_go(inbox: InboxRef) -> None:
 # -- the command ----------------------------------------------------------------------------------------------
 
 
-def test_a_year_of_a_company_is_pruned_in_one_go(postgres: Postgres) -> None:
-    """F84: hundreds of thousands of receipts in a thousand topics; the command says how much, and counts stay."""
-    url = postgres.create_database()
+def test_a_year_of_a_company_is_pruned_in_one_go(postgres: Postgres, fresh_database: Callable[[], str]) -> None:
+    """F84: a hundred thousand receipts in hundreds of topics; the command says how much, and counts stay."""
+    url = fresh_database()
     name = url.rpartition("/")[2]
-    manage("migrate", "--verbosity", "0", env={"DATABASE_URL": url})
     with postgres.connect(name) as database:
         run = cast(Run, database.execute)
-        fill(run, rows=MANY, topics=1_000)
+        fill(run, rows=MANY, topics=400)
         unread_before = unread_by_topic(run)
         said = manage("prune", "--dry-run", env={"DATABASE_URL": url})
         would = int(re.findall(r"(\d+) receipts", said)[0])
@@ -229,8 +230,6 @@ def test_a_year_of_a_company_is_pruned_in_one_go(postgres: Postgres) -> None:
         assert int(re.findall(r"(\d+) receipts", said)[0]) == would > MANY // 2
         assert rows_of(run) == MANY - would
         assert unread_by_topic(run) == unread_before
-        assert manage("prune", env={"DATABASE_URL": url}).strip() == "Nothing to delete."
-        assert "Nothing" not in manage("prune", "--days", "1", "--dry-run", env={"DATABASE_URL": url})
 
 
 def fill(run: Run, *, rows: int, topics: int) -> None:
@@ -268,8 +267,8 @@ def unread_by_topic(run: Run) -> list[tuple[int, int]]:
 
 @pytest.mark.parametrize("days", ["0", "-1", "soon", "40000"])
 def test_it_refuses_nonsense(days: str) -> None:
-    with pytest.raises(ProcessFailed, match="must be"):
-        manage("prune", "--days", days, env={"DATABASE_URL": "sqlite://:memory:"})
+    with pytest.raises(CommandError, match="must be"):
+        call_command("prune", f"--days={days}")
 
 
 async def test_open_streams_and_later_comparisons_dont_bring_pruned_answers_back(rig: Rig, alice: Person) -> None:
