@@ -162,7 +162,7 @@ def retry_after(response: httpx.Response) -> int | None:
     return max(1, min(round((moment - datetime.now(UTC)).total_seconds()), _MAX_RETRY_AFTER))
 
 
-class Watch:
+class Lookout:
     """Counts a client's failures, tells operators what they can mend, and rests with a key that is refused.
 
     `forbidden_at`: when upstream last answered 403 (monotonic); what was learnt of memberships before is in doubt.

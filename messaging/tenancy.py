@@ -37,7 +37,7 @@ class Tenancy:
         """A person's tenants, by name. Raises UpstreamError's subclasses when upstream must be asked and can't be."""
         limit = settings.TENANTS_CACHE_SECONDS if max_age is None else max_age
         known_at, known = self._known.get(participant_id, (float("-inf"), []))
-        if time.monotonic() - known_at < limit and known_at > self._client.watch.forbidden_at:
+        if time.monotonic() - known_at < limit and known_at > self._client.lookout.forbidden_at:
             return known
         task = self._asking.get(participant_id)
         if task is None:

@@ -57,7 +57,7 @@ class UpstreamClient:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self.watch = failures.Watch(settings.api_key)
+        self.lookout = failures.Lookout(settings.api_key)
         self._tls = ssl.create_default_context()
         self._root = settings.base_url.rstrip("/")
         self._rest = self._transport(connections=_REST_CONNECTIONS)
@@ -115,7 +115,7 @@ class UpstreamClient:
     async def reachable(self) -> None:
         """Raise UpstreamUnavailable unless something that answers HTTP lives at upstream's address."""
         request = httpx.Request("GET", self._root + "/health", extensions={"timeout": self._rest_limits})
-        with self.watch.over(""):
+        with self.lookout.over(""):
             with translated():
                 async with asyncio.timeout(self._settings.connect_timeout):
                     answer = await self._rest.handle_async_request(request)
@@ -184,13 +184,13 @@ class UpstreamClient:
         headers = {**_authorized(bearer), "Accept": "text/event-stream", "Accept-Encoding": "identity"}
         url = self._url(_messaging(address, "listen"), query)
         request = httpx.Request("GET", url, headers=headers, extensions={"timeout": self._stream_limits})
-        with self.watch.over(bearer):
+        with self.lookout.over(bearer):
             with translated("up_header_timeout"):
                 async with asyncio.timeout(_HEADER_SECONDS):
                     response = await self._streams.handle_async_request(request)
             try:
                 await _require_stream(response)
-                self.watch.accepted(bearer)
+                self.lookout.accepted(bearer)
                 yield EventReader(response)
             finally:
                 with translated():
@@ -213,7 +213,7 @@ class UpstreamClient:
         params: Mapping[str, str] | None = None,
         json: Mapping[str, Any] | None = None,
     ) -> Any:
-        with self.watch.over(bearer), translated():
+        with self.lookout.over(bearer), translated():
             request = httpx.Request(
                 method,
                 self._url(path, params),
@@ -226,7 +226,7 @@ class UpstreamClient:
                 try:
                     if response.status_code >= 300:
                         raise failures.refusal(response, await _read(response, _MAX_COMPLAINT_BYTES, cut=True))
-                    self.watch.accepted(bearer)
+                    self.lookout.accepted(bearer)
                     return wire.load_json_exactly(await _read(response, _MAX_JSON_BYTES))
                 finally:
                     await response.aclose()
