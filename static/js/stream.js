@@ -12,9 +12,10 @@
 //   misconfigured refused in a way that five attempts would not change; looked at again every minute
 //   unavailable   the fifth attempt failed: on the way to the waiting room
 // Only a heartbeat or a message sets the count of attempts back, so a server that accepts and drops is not tried for
-// ever. While the device is offline, and while we are asked to slow down, attempts are not counted. Nothing is opened after `pagehide`; `pageshow` from the
-// back/forward cache opens again. What the stream says is told as `stream:message`, `stream:toast`, `stream:recovered`
-// {html}, `stream:unread` {…}, `stream:counts` {counts, total}, `stream:gone` {topicKey} and `stream:resync`.
+// ever. While the device is offline, and while we are asked to slow down, attempts are not counted. Nothing is opened
+// after `pagehide`; `pageshow` from the back/forward cache opens again. What the stream says is told as
+// `stream:message`, `stream:toast`, `stream:recovered` {html}, `stream:unread` {…}, `stream:counts` {counts, total},
+// `stream:gone` {topicKey} and `stream:resync`.
 import { leaveFor } from "./signin.js";
 import { Parser } from "./sse.js";
 
