@@ -10,6 +10,25 @@ from tests.journeys.test_conversation import _pretend
 from tests.messaging.conftest import Site
 from tests.messaging.people import PATIENCE, Person
 
+A_LATER_TIMER = "new Promise((done) => setTimeout(done, 450))"
+"""The page confirms 150 ms after its last reason to: a timer set now, and longer, goes off behind that."""
+
+
+async def test_a_hidden_tab_confirms_nothing_before_it_is_looked_at(site: Site, alice: Person, desk: Page) -> None:
+    """D3"""
+    confirmed: list[str] = []
+    desk.on("request", lambda request: confirmed.append(request.url) if "/read/" in request.url else None)
+    await _pretend(desk, "hidden")
+    site.answer("unseen")
+    await expect(desk.locator(".answer")).to_have_count(1)
+    await _eventually(alice, {None: 1})
+    await desk.evaluate(A_LATER_TIMER)
+    assert confirmed == []
+    assert await alice.unread() == {None: 1}
+    async with desk.expect_response(lambda response: "/read/" in response.url):
+        await _pretend(desk, "visible")
+    await _eventually(alice, {})
+
 
 async def test_the_page_confirms_what_it_displays_and_no_more(site: Site, alice: Person, desk: Page) -> None:
     """D3, D4: an answer that comes when the page can't show it any more stays counted."""

@@ -67,9 +67,9 @@ MUTANTS = [
     mutant(
         "a replay from history begins with what the reader had",
         "D1",
-        "messaging/catchup.py",
-        "                if message.order > order:\n",
-        "                if message.order >= order:\n",
+        "messaging/resuming.py",
+        "        if mark(message.id) in cursor.marks and not repeats:\n",
+        "        if False:\n",
         f"{_LISTEN}test_it_replays_from_history_after_a_restart_of_the_application",
     ),
     mutant(
@@ -83,9 +83,9 @@ MUTANTS = [
     mutant(
         "what the stream left out is not looked for",
         "D1",
-        "messaging/gaps.py",
-        "        difference = await catchup.compare(",
-        "        difference = catchup.Difference([]) if known else await catchup.compare(",
+        "messaging/catchup.py",
+        "    changed = [topic for topic in listing.topics if is_changed(topic, known)]\n",
+        "    changed: list[TopicSummary] = []\n",
         f"{_LISTEN}test_it_finds_what_falls_into_the_blind_window",
         f"{_LISTEN}test_it_survives_a_break_of_the_upstream_stream",
     ),
@@ -165,7 +165,7 @@ MUTANTS = [
         "static/js/read.js",
         "  if (!thread || !messages || document.hidden) return;\n",
         "  if (!thread || !messages) return;\n",
-        f"{_JOURNEYS}test_conversation.py::test_a_hidden_tab_reads_nothing_until_it_is_looked_at",
+        f"{_JOURNEYS}test_confirming.py::test_a_hidden_tab_confirms_nothing_before_it_is_looked_at",
     ),
     mutant(
         "a page never confirms",
@@ -173,7 +173,7 @@ MUTANTS = [
         "static/js/read.js",
         "  confirmed.set(key, seen);\n",
         "  return;\n",
-        f"{_JOURNEYS}test_conversation.py::test_a_hidden_tab_reads_nothing_until_it_is_looked_at",
+        f"{_JOURNEYS}test_confirming.py::test_a_hidden_tab_confirms_nothing_before_it_is_looked_at",
         f"{_JOURNEYS}test_conversation.py::test_a_badge_grows_and_goes_when_the_topic_is_opened_in_another_tab_too",
     ),
     # -- D4: opening a topic reads all of it, and nothing that isn't shown ---------------------------------------
