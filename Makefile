@@ -9,13 +9,14 @@ ARGS ?=
 # How long each fuzzer runs: `make fuzz SECONDS=60`.
 SECONDS ?= 300
 
-.PHONY: help demo test fuzz check format lock services clean
+.PHONY: help demo test fuzz mutants check format lock services clean
 
 help:
 	@echo "make demo    everything on this machine: sign in and talk to agents"
 	@echo "make test    all tests, with real PostgreSQL, Redis and Chromium (installed where missing)"
 	@echo "make fuzz    look for bytes that break the event-stream parser, for twice SECONDS ($(SECONDS))"
 	@echo "make soak    the long proof: random faults over 20 seeds, and 1,000 races (about half an hour)"
+	@echo "make mutants break each promise on purpose and see that its tests fail (ARGS=part of a name)"
 	@echo "make check   formatting, types, import rules, templates, migrations, deployment settings"
 	@echo "make format  let ruff and djade put the code in order"
 	@echo "make lock    write requirements*.txt anew from pyproject.toml (ARGS=--upgrade for newer versions)"
@@ -42,6 +43,9 @@ fuzz: .venv/.dev
 soak: services
 	RACES=500 .venv/bin/python -m pytest tests/faults/test_open_and_arrive.py tests/faults/test_kill.py
 	.venv/bin/python -m tests.faults.laboratory --seeds 20 --steps 500 $(ARGS)
+
+mutants: services
+	.venv/bin/python -m tests.mutations --at-once $(WORKERS) $(ARGS)
 
 check: .venv/.dev
 	@mkdir -p var
