@@ -1,0 +1,74 @@
+"""What is measured: something between the clients and upstream."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from benchmarks.threads import ACTIVATION, AGENT, TENANT, participant
+from tests.services.ports import free_port
+from tests.services.process import Process, Ready, listens
+
+CORE = 0
+"""The core of what is measured; upstream, clients and database share the other."""
+_NAMES = f"agentName={AGENT}&activationName={ACTIVATION}".replace(" ", "%20")
+
+
+class Peer(ABC):
+    """`port` is where clients connect. `is_process`: there is a process to look at; `keeps_cursors`: a client can come
+    back with its last id."""
+
+    name: str
+    is_process = True
+    keeps_cursors = False
+
+    def __init__(self, folder: Path, upstream_port: int) -> None:
+        self.folder = folder
+        self.upstream_port = upstream_port
+        self.port = free_port()
+        self._process: Process | None = None
+
+    @abstractmethod
+    def argv(self) -> Sequence[str | Path]:
+        """How it is started."""
+
+    def env(self) -> Mapping[str, str] | None:
+        """Its whole environment; None: ours."""
+        return None
+
+    def ready(self) -> Ready:
+        return listens(self.port)
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    async def start(self) -> None:
+        argv = [sys.executable, "-m", "benchmarks.pinned", str(CORE), *self.argv()]
+        self._process = await asyncio.to_thread(
+            lambda: Process(argv, log=self.folder / f"{self.name}.log", ready=self.ready(), env=self.env())
+        )
+
+    async def stop(self) -> None:
+        """SIGTERM, and wait."""
+        assert self._process is not None
+        await asyncio.to_thread(self._process.stop, signal_number=signal.SIGTERM, timeout=30)
+
+    async def kill(self) -> None:
+        if self._process is not None:
+            await asyncio.to_thread(self._process.kill)
+
+    def request(self, person: int) -> tuple[bytes, bytes]:
+        """The request of a person's stream, cut where `Last-Event-ID` goes in."""
+        names = f"{_NAMES}&participantId={participant(person)}&heartbeatSeconds=60"
+        return get(f"/api/v1/admin/tenants/{TENANT}/messaging/listen?{names}", self.port)
+
+
+def get(path: str, port: int, *headers: str) -> tuple[bytes, bytes]:
+    lines = [f"GET {path} HTTP/1.1", f"Host: 127.0.0.1:{port}", "Accept: text/event-stream", *headers]
+    return "".join(f"{line}\r\n" for line in lines).encode(), b"\r\n"

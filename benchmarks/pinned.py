@@ -1,0 +1,17 @@
+"""`python -m benchmarks.pinned CORE COMMAND...` becomes COMMAND: on one core, with as many open files as are allowed."""
+
+import os
+import resource
+import sys
+
+
+def main() -> None:
+    core, *command = sys.argv[1:]
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    os.sched_setaffinity(0, {int(core)})
+    os.execvp(command[0], command)
+
+
+if __name__ == "__main__":
+    main()
