@@ -101,6 +101,10 @@ class Bench:
             for _ in range(tabs)
         ]
 
+    def cpu_seconds(self) -> float:
+        """What the peer has used since it began; 0 where there is no process."""
+        return usage(self.peer.pid).cpu_seconds if self.peer.is_process else 0.0
+
     async def rest(self) -> None:
         if self.peer.is_process:
             await settle(self.peer.pid, at_least=self.scale.rest, at_most=self.scale.rest_at_most)
@@ -125,11 +129,11 @@ async def memory(bench: Bench) -> Numbers:
     await bench.rest()
     empty = usage(bench.peer.pid)
     left = len(bench.upstream.streams)
-    for count in bench.scale.idle:
+    for name, count in zip(("memory_kb_few", "memory_kb_many"), bench.scale.idle, strict=True):
         await load.open(bench.streams(load, range(len(load.streams), count)), at_once=_AT_ONCE)
         await bench.rest()
         full = usage(bench.peer.pid)
-        found[f"memory_kb_{count}"] = (full.rss_kb - empty.rss_kb) / count
+        found[name] = (full.rss_kb - empty.rss_kb) / count
     found["threads"] = full.threads
     found["upstream_connections"] = len(bench.upstream.connections) - left
     found["upstream_streams"] = len(bench.upstream.streams) - left
@@ -172,9 +176,12 @@ async def opening(bench: Bench) -> Numbers:
     await load.open(bench.streams(load, range(base)), at_once=_AT_ONCE)
     await bench.rest()
     more = bench.streams(load, range(base, base + bench.scale.opening_more))
+    before = bench.cpu_seconds()
     seconds = await load.open(more, at_once=_AT_ONCE)
+    cpu = bench.cpu_seconds() - before
     load.close()
-    return {"opened_per_second": len(more) / seconds}
+    found = {"opened_per_second": len(more) / seconds}
+    return {**found, "opening_cpu_ms": cpu / len(more) * 1e3} if bench.peer.is_process else found
 
 
 async def latency(bench: Bench) -> Numbers:
@@ -189,8 +196,7 @@ async def latency(bench: Bench) -> Numbers:
     found = {
         "latency_p50_ms": trial.p50,
         "latency_p99_ms": trial.p99,
-        "latency_lost": load.lost,
-        "latency_duplicates": load.tally.duplicates,
+        "latency_lost": load.lost + load.tally.duplicates,
     }
     if bench.peer.is_process:
         found["cpu_us_per_message"] = trial.cpu_seconds / trial.delivered * 1e6
@@ -200,12 +206,12 @@ async def latency(bench: Bench) -> Numbers:
 async def capacity(bench: Bench) -> Numbers:
     """The most messages delivered a second with a p99 under 100 ms, for 1 and for 5 tabs a participant."""
     found: Numbers = {}
-    for tabs in (1, _TABS):
+    for name, tabs in (("most_per_second_1_tab", 1), ("most_per_second_5_tabs", _TABS)):
         load = bench.load()
         people = range(bench.scale.latency_streams // tabs)
         await load.open(bench.streams(load, people, tabs), at_once=_AT_ONCE)
         await bench.rest()
-        found[f"most_per_second_{tabs}_tabs"] = await _search(bench, load, people, tabs)
+        found[name] = await _search(bench, load, people, tabs)
         load.close()
         await asyncio.sleep(1)
     return found
@@ -247,7 +253,7 @@ async def _hold(bench: Bench, load: Load, people: list[str], rate: float, second
     await asyncio.sleep(min(seconds / 4, 1))
     warm.stop()
     await until(lambda: not load.lost, seconds=_DRAIN_SECONDS)
-    before = usage(bench.peer.pid).cpu_seconds if bench.peer.is_process else 0.0
+    before = bench.cpu_seconds()
     load.tally.latencies = array("q")
     delivered = load.tally.delivered
     started = time.perf_counter()
@@ -256,7 +262,7 @@ async def _hold(bench: Bench, load: Load, people: list[str], rate: float, second
     written_rate = pump.stop()
     is_all_there = await until(lambda: not load.lost, seconds=_DRAIN_SECONDS)
     took = time.perf_counter() - started
-    cpu = usage(bench.peer.pid).cpu_seconds - before if bench.peer.is_process else 0.0
+    cpu = bench.cpu_seconds() - before
     values = sorted(load.tally.latencies)
     load.tally.latencies = None
     return _Trial(
@@ -286,7 +292,6 @@ async def restart(bench: Bench) -> Numbers:
     await asyncio.sleep(scale.seconds / 2)
     started = time.perf_counter()
     await bench.peer.stop()
-    stopped = time.perf_counter() - started
     await bench.peer.start()
     running = time.perf_counter() - started
     await until(lambda: load.open_count == len(streams), seconds=120)
@@ -296,12 +301,10 @@ async def restart(bench: Bench) -> Numbers:
     await until(lambda: not load.lost, seconds=_DRAIN_SECONDS if bench.peer.keeps_cursors else 2)
     found = {
         "restart_seconds": back,
-        "restart_of_which_down": running,
-        "restart_of_which_stopping": stopped,
+        "restart_down_seconds": running,
         "restart_not_back": len(streams) - load.open_count,
         "restart_lost": load.lost,
-        "restart_duplicates": load.tally.duplicates,
-        "restart_disordered": load.tally.disordered,
+        "restart_doubled": load.tally.duplicates + load.tally.disordered,
     }
     load.close()
     return found

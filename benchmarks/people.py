@@ -1,4 +1,4 @@
-"""Fills a database with signed-in people: `python -m benchmarks.people COUNT` prints a session key for each, one a line.
+"""Fills a database with signed-in people: `python -m benchmarks.people COUNT` prints their session keys, one a line.
 
 Each has been here before: an account, a session as the sign-in leaves it behind, an inbox.
 """

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.pinned CORE COMMAND...` becomes COMMAND: on one core, with as many open files as are allowed."""
+"""`python -m benchmarks.pinned CORE COMMAND...` becomes COMMAND: on one core, with all open files allowed."""
 
 import os
 import resource

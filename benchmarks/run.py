@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 import gc
 import os
 import resource
-import statistics
 import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import uvloop
@@ -26,6 +24,7 @@ from benchmarks.peers.nginx import Nginx
 from benchmarks.peers.node import Node
 from benchmarks.peers.peer import CORE, Peer
 from benchmarks.peers.portal import Portal, sign_everybody_in
+from benchmarks.report import Values
 from benchmarks.upstream import Upstream
 from tests.services.ports import free_port
 from tests.services.postgres import Postgres
@@ -80,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             stack.callback(postgres.close)
         runner = Runner(scale, folder, postgres)
         found, failures = uvloop.run(_run(runner, options.peers, options.only, rounds))
-    result = report.Result(scale=scale, rounds=rounds, peers=options.peers, numbers=_medians(found), failures=failures)
+    result = report.Result(scale=scale, rounds=rounds, peers=options.peers, values=found, failures=failures)
     print(report.table(result))
     if options.output:
         report.write(result, options.output)
@@ -89,9 +88,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 async def _run(
     runner: Runner, peers: Sequence[str], only: Sequence[str], rounds: int
-) -> tuple[dict[str, dict[str, list[float]]], list[str]]:
+) -> tuple[dict[str, Values], list[str]]:
     """All values of every number of every peer. Peers take turns, so that what else the machine does hits all alike."""
-    found: dict[str, dict[str, list[float]]] = {peer: defaultdict(list) for peer in peers}
+    found: dict[str, Values] = {peer: defaultdict(list) for peer in peers}
     failures: list[str] = []
     for number in range(1, rounds + 1):
         for figure in only:
@@ -109,12 +108,6 @@ async def _run(
                     found[peer][name].append(value)
                 _say(f"round {number} {figure} {peer} ({time.perf_counter() - started:.0f} s)", numbers)
     return found, failures
-
-
-def _medians(found: dict[str, dict[str, list[float]]]) -> dict[str, Numbers]:
-    return {
-        peer: {name: statistics.median(values) for name, values in numbers.items()} for peer, numbers in found.items()
-    }
 
 
 def _say(what: str, numbers: Numbers) -> None:
@@ -147,7 +140,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _among(names: Sequence[str]) -> object:
+def _among(names: Sequence[str]) -> Callable[[str], list[str]]:
     def choose(text: str) -> list[str]:
         chosen = text.split(",")
         unknown = sorted(set(chosen) - set(names))

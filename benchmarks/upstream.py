@@ -25,6 +25,7 @@ _HEAD = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\nConnection: keep-alive\r\n"
     b"Access-Control-Allow-Origin: *\r\nServer: Kestrel\r\nTransfer-Encoding: chunked\r\n\r\n"
 )
+_MEMBERSHIP = {"tenantId": TENANT, "tenantName": "Acme AS", "logo": None, "role": "TenantParticipant", "theme": None}
 _TICK_SECONDS = 0.001
 _MOST_A_TICK = 500
 _MESSAGING = re.compile(rf"/api/v1/admin/tenants/{TENANT}/messaging/(\w+)")
@@ -102,7 +103,13 @@ class Upstream:
             thread = self.thread(query.get("participantId") or words.get("participantId", ""))
             return 200, self._messaging(method, found[1], thread, query, words)
         if _PERSON.fullmatch(path):
-            mine = {"tenantId": TENANT, "tenantName": "Acme AS", "logo": None, "role": "TenantParticipant", "theme": None}
+            mine = {
+                "tenantId": TENANT,
+                "tenantName": "Acme AS",
+                "logo": None,
+                "role": "TenantParticipant",
+                "theme": None,
+            }
             return 200, {"isSystemAdmin": False, "tenants": [mine]}
         if path.endswith("/agentActivations"):
             return 200, [{"id": "68f0", "agentName": AGENT, "name": ACTIVATION, "description": None, "isActive": True}]
