@@ -45,7 +45,7 @@ class Runner:
 
     async def measure(self, peer_name: str, figure: str) -> Numbers:
         """One figure of one peer, with an upstream and a process of its own."""
-        upstream = Upstream()
+        upstream = Upstream(self._scale.people)
         await upstream.start()
         peer = self._peer(peer_name, upstream.port)
         gc.collect()

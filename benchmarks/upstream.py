@@ -2,7 +2,7 @@
 
 It runs in the harness's own event loop, so its controls are plain calls: `pump` writes messages, `streams` and
 `connections` count. `demo.xians` is the stand-in that speaks every detail; this one is fast, and says the same where
-it says something (xians-api.md 1.1, 2.1, 2.2, 4.1). Its topics and history are true at every moment: a proxy that
+it says something (xians-api.md 1.1, 2.1, 2.2, 4.1, 4.3). Its topics and history are true at every moment: a proxy that
 compares them with what it was sent finds nothing missing.
 """
 
@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import httptools
 import orjson
 
-from benchmarks.threads import ACTIVATION, AGENT, TENANT, Stamps, Thread, stamp
+from benchmarks.threads import ACTIVATION, AGENT, TENANT, Stamps, Thread, participant, stamp
 
 _HEAD = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\nConnection: keep-alive\r\n"
@@ -33,14 +33,15 @@ _PERSON = re.compile(r"/api/v1/admin/participants/(.+)")
 
 
 class Upstream:
-    """The server: `await start()`, then `url`. `streams` are the open listen streams, `connections` all of TCP."""
+    """The server, which knows so many people: `await start()`, then `url`. `streams` are the open listen streams, `connections` all of TCP."""
 
-    def __init__(self) -> None:
+    def __init__(self, people: int) -> None:
         self.connections: set[_Connection] = set()
         self.streams: set[_Connection] = set()
         self.requests = 0
         self.written = 0
         self.port = 0
+        self._people = people
         self._threads: dict[str, Thread] = {}
         self._listeners: dict[str, list[_Connection]] = {}
         self._server: asyncio.Server | None = None
@@ -111,9 +112,18 @@ class Upstream:
                 "theme": None,
             }
             return 200, {"isSystemAdmin": False, "tenants": [mine]}
+        if path.endswith("/users"):
+            return 200, self._users(int(query["page"]), int(query["pageSize"]))
         if path.endswith("/agentActivations"):
             return 200, [{"id": "68f0", "agentName": AGENT, "name": ACTIVATION, "description": None, "isActive": True}]
         return (200, "ok") if path == "/health" else (404, None)
+
+    def _users(self, page: int, size: int) -> dict[str, Any]:
+        """Everybody is a member of the one tenant (4.3)."""
+        numbers = range(self._people)[(page - 1) * size : page * size]
+        people = [{"userId": f"u{n}", "email": participant(n), "name": f"Person {n}"} for n in numbers]
+        rows = [{**person, "role": "TenantParticipant", "isApproved": True} for person in people]
+        return {"users": rows, "totalCount": self._people, "page": page, "pageSize": size}
 
     def _messaging(self, method: str, call: str, thread: Thread, query: dict[str, str], words: dict[str, Any]) -> Any:
         if call == "topics":
