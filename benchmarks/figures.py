@@ -23,6 +23,7 @@ _WARM_UP = 50
 _RETRY_SECONDS = 1.0
 _P99_MS = 100.0
 _DRAIN_SECONDS = 15.0
+_NARROW_ENOUGH = 1.15
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +37,14 @@ class Scale:
     latency_streams: int = 500
     latency_rate: int = 1000
     seconds: float = 8
-    search_from: int = 1000
+    search_from: int = 2000
     search_to: int = 60_000
-    search_step: float = 1.5
+    search_step: float = 1.6
+    search_seconds: float = 3
     restart_streams: int = 3000
     restart_rate: int = 500
     rest: float = 6
-    rest_at_most: float = 40
+    rest_at_most: float = 30
 
     @property
     def people(self) -> int:
@@ -58,8 +60,8 @@ QUICK = Scale(
     latency_streams=200,
     latency_rate=500,
     seconds=3,
-    search_from=1000,
     search_step=2,
+    search_seconds=2,
     restart_streams=600,
     restart_rate=200,
     rest=5,
@@ -76,6 +78,7 @@ TINY = Scale(
     search_from=100,
     search_to=200,
     search_step=2,
+    search_seconds=0.5,
     restart_streams=20,
     restart_rate=40,
     rest=0.2,
@@ -192,11 +195,12 @@ async def latency(bench: Bench) -> Numbers:
     await bench.rest()
     people = [participant(person) for person in range(scale.latency_streams)]
     trial = await _hold(bench, load, people, scale.latency_rate, scale.seconds)
+    wrong = load.lost + load.tally.duplicates + load.tally.disordered
     load.close()
     found = {
         "latency_p50_ms": trial.p50,
         "latency_p99_ms": trial.p99,
-        "latency_lost": load.lost + load.tally.duplicates,
+        "latency_lost": wrong,
     }
     if bench.peer.is_process:
         found["cpu_us_per_message"] = trial.cpu_seconds / trial.delivered * 1e6
@@ -218,21 +222,25 @@ async def capacity(bench: Bench) -> Numbers:
 
 
 async def _search(bench: Bench, load: Load, people: range, tabs: int) -> float:
-    """Raise the rate until p99 is too high, then look once more in between."""
+    """Raise the rate until p99 is too high, then narrow it down to a tenth; what was delivered a second at the best."""
     scale = bench.scale
     names = [participant(person) for person in people]
-    best, rate, step = 0.0, float(scale.search_from), scale.search_step
-    while rate <= scale.search_to:
-        trial = await _hold(bench, load, names, rate / tabs, scale.seconds / 2)
+    load.comes_back_after = _RETRY_SECONDS  # whoever could not follow and was cut off
+    rate, best, works, fails = float(scale.search_from), 0.0, 0.0, 0.0
+    while scale.search_from / 20 < rate <= scale.search_to:
+        trial = await _hold(bench, load, names, rate / tabs, scale.search_seconds)
         if trial.p99 < _P99_MS and trial.rate > 0.9 * rate / tabs and not trial.is_stuck:
-            best = max(best, trial.delivered / trial.seconds)
-            rate *= step
-        elif step > 1.2:
-            rate /= step
-            step = step**0.5
-            rate *= step
+            works, best = rate, trial.delivered / trial.seconds
         else:
-            break
+            fails = rate
+            await until(lambda: load.open_count == len(load.streams), seconds=_DRAIN_SECONDS)
+            load.forgive()
+        if works and fails:
+            if fails / works < _NARROW_ENOUGH:
+                break
+            rate = (works * fails) ** 0.5
+        else:
+            rate = rate * scale.search_step if works else rate / scale.search_step
     return best
 
 

@@ -9,7 +9,7 @@ import struct
 import time
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import httptools
@@ -56,7 +56,11 @@ class Stream(asyncio.Protocol):
         self._parser: httptools.HttpResponseParser | None = None
         self._transport: asyncio.Transport | None = None
         self._opened: asyncio.Future[None] | None = None
-        self._is_wanted = False
+        self.is_wanted = False
+
+    @property
+    def has_cursor(self) -> bool:
+        return bool(self._resume())
 
     @property
     def lost(self) -> int:
@@ -65,7 +69,7 @@ class Stream(asyncio.Protocol):
 
     async def open(self) -> None:
         """Return once `connected` has come; raises NotOpened."""
-        self._is_wanted = True
+        self.is_wanted = True
         self._opened = asyncio.get_running_loop().create_future()
         self._parser = httptools.HttpResponseParser(self)
         self._rest = b""
@@ -81,7 +85,7 @@ class Stream(asyncio.Protocol):
 
     def close(self) -> None:
         """Go, as a browser does whose machine is switched off: with a reset."""
-        self._is_wanted = False
+        self.is_wanted = False
         if self._transport is not None:
             connection = self._transport.get_extra_info("socket")
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
@@ -101,7 +105,7 @@ class Stream(asyncio.Protocol):
         ending = "reset" if problem else "end"
         if self._opened is not None and not self._opened.done():
             self._opened.set_exception(NotOpened(ending))
-        elif was_open and self._is_wanted:
+        elif was_open and self.is_wanted:
             self._load.ended(self, ending)
 
     def _resume(self) -> bytes:
@@ -184,7 +188,14 @@ class Load:
 
     @property
     def lost(self) -> int:
-        return sum(stream.lost for stream in self.streams)
+        """Messages that open streams, and those that come back, should have got by now."""
+        return sum(stream.lost for stream in self.streams if stream.is_wanted)
+
+    def forgive(self) -> None:
+        """Expect nothing that has not come by now."""
+        for stream in self.streams:
+            stream.missing.clear()
+            stream.expected = len(stream.thread.moments)
 
     def add(self, request: tuple[bytes, bytes], thread: Thread) -> Stream:
         """One more stream, not open yet."""
@@ -233,12 +244,11 @@ class Load:
             stream.close()
 
 
-async def until(condition: object, *, seconds: float) -> bool:
-    """Whether `condition()` came true in time."""
-    assert callable(condition)
+async def until(condition: Callable[[], bool], *, seconds: float) -> bool:
+    """Whether a condition came true in time."""
     deadline = time.perf_counter() + seconds
     while not condition():
         if time.perf_counter() > deadline:
             return False
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.05)
     return True

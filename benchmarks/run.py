@@ -7,11 +7,12 @@ import contextlib
 import gc
 import os
 import resource
+import shutil
 import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 
 import uvloop
@@ -35,24 +36,24 @@ _WITHOUT_PROCESS = ("opening", "latency", "capacity")
 
 
 class Runner:
-    """Holds what all figures share: upstream, the database, the folder for logs."""
+    """Holds what all figures share: the database in which everybody is signed in, and the folder for logs."""
 
-    def __init__(self, scale: Scale, folder: Path, postgres: Postgres | None) -> None:
-        self._scale = scale
+    def __init__(self, people: int, folder: Path, postgres: Postgres | None) -> None:
+        self._people = people
         self._folder = folder
         self._postgres = postgres
-        self._sessions = sign_everybody_in(postgres, scale.people) if postgres else []
+        self._sessions = sign_everybody_in(postgres, people) if postgres else []
 
-    async def measure(self, peer_name: str, figure: str) -> Numbers:
+    async def measure[T](self, peer_name: str, figure: Callable[[Peer, Upstream], Awaitable[T]]) -> T:
         """One figure of one peer, with an upstream and a process of its own."""
-        upstream = Upstream(self._scale.people)
+        upstream = Upstream(self._people)
         await upstream.start()
         peer = self._peer(peer_name, upstream.port)
         gc.collect()
         gc.disable()
         try:
             await peer.start()
-            return await figures.FIGURES[figure](Bench(peer, upstream, self._scale))
+            return await figure(peer, upstream)
         finally:
             gc.enable()
             await peer.kill()
@@ -70,15 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _options(argv)
     scale = figures.TINY if options.tiny else figures.QUICK if options.quick else figures.FULL
     rounds = options.rounds or (1 if options.tiny or options.quick else 3)
-    _take_the_other_core()
-    with contextlib.ExitStack() as stack:
-        folder = options.logs or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
-        postgres = None
-        if "portal" in options.peers:
-            postgres = Postgres(free_port())
-            stack.callback(postgres.close)
-        runner = Runner(scale, folder, postgres)
-        found, failures = uvloop.run(_run(runner, options.peers, options.only, rounds))
+    with rig(scale.people, logs=options.logs, needs_database="portal" in options.peers) as runner:
+        found, failures = uvloop.run(_run(runner, scale, options.peers, options.only, rounds))
     result = report.Result(scale=scale, rounds=rounds, peers=options.peers, values=found, failures=failures)
     print(report.table(result))
     if options.output:
@@ -86,8 +80,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if failures else 0
 
 
+@contextlib.contextmanager
+def rig(people: int, *, logs: Path | None, needs_database: bool) -> Iterator[Runner]:
+    """A runner on a core of its own; what it starts is gone after the block, its logs too unless `logs` is given."""
+    _take_the_other_core()
+    with contextlib.ExitStack() as stack:
+        folder = logs or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
+        folder.mkdir(parents=True, exist_ok=True)
+        postgres = None
+        if needs_database:
+            postgres = Postgres(free_port())
+            stack.callback(postgres.close)
+        yield Runner(people, folder.resolve(), postgres)
+
+
 async def _run(
-    runner: Runner, peers: Sequence[str], only: Sequence[str], rounds: int
+    runner: Runner, scale: Scale, peers: Sequence[str], only: Sequence[str], rounds: int
 ) -> tuple[dict[str, Values], list[str]]:
     """All values of every number of every peer. Peers take turns, so that what else the machine does hits all alike."""
     found: dict[str, Values] = {peer: defaultdict(list) for peer in peers}
@@ -99,7 +107,9 @@ async def _run(
                     continue
                 started = time.perf_counter()
                 try:
-                    numbers = await runner.measure(peer, figure)
+                    numbers = await runner.measure(
+                        peer, lambda *of, name=figure: figures.FIGURES[name](Bench(*of, scale))
+                    )
                 except* (NotOpened, ProcessFailed, OSError) as problems:
                     numbers = {}
                     told = "; ".join(sorted({f"{type(p).__name__}: {p}" for p in problems.exceptions}))
@@ -108,6 +118,10 @@ async def _run(
                     found[peer][name].append(value)
                 _say(f"round {number} {figure} {peer} ({time.perf_counter() - started:.0f} s)", numbers)
     return found, failures
+
+
+def _on(scale: Scale, figure: str) -> Callable[[Peer, Upstream], Awaitable[Numbers]]:
+    return lambda peer, upstream: figures.FIGURES[figure](Bench(peer, upstream, scale))
 
 
 def _say(what: str, numbers: Numbers) -> None:
@@ -134,7 +148,8 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="3 unless --quick")
     names = tuple(figures.FIGURES)
     parser.add_argument("--only", type=_among(names), default=names, help=f"some of: {','.join(names)}")
-    parser.add_argument("--peers", type=_among(PEERS), default=PEERS, help=f"some of: {','.join(PEERS)}")
+    here = [name for name in PEERS if name != "node" or shutil.which("node")]
+    parser.add_argument("--peers", type=_among(PEERS), default=here, help=f"some of: {','.join(PEERS)}")
     parser.add_argument("--output", type=Path, help="a folder for latest.json and latest.svg")
     parser.add_argument("--logs", type=Path, help="a folder for the processes' logs")
     return parser.parse_args(argv)

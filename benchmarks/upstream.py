@@ -33,7 +33,10 @@ _PERSON = re.compile(r"/api/v1/admin/participants/(.+)")
 
 
 class Upstream:
-    """The server, which knows so many people: `await start()`, then `url`. `streams` are the open listen streams, `connections` all of TCP."""
+    """The server, which knows so many people: `await start()`, then `url`.
+
+    `streams` are the open listen streams, `connections` all of TCP.
+    """
 
     def __init__(self, people: int) -> None:
         self.connections: set[_Connection] = set()
