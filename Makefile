@@ -9,7 +9,7 @@ ARGS ?=
 # How long each fuzzer runs: `make fuzz SECONDS=60`.
 SECONDS ?= 300
 
-.PHONY: help demo test fuzz mutants check format lock services clean
+.PHONY: help demo test fuzz soak mutants bench soak-load check format lock services clean
 
 help:
 	@echo "make demo    everything on this machine: sign in and talk to agents"
@@ -17,6 +17,8 @@ help:
 	@echo "make fuzz    look for bytes that break the event-stream parser, for twice SECONDS ($(SECONDS))"
 	@echo "make soak    the long proof: random faults over 20 seeds, and 1,000 races (about half an hour)"
 	@echo "make mutants break each promise on purpose and see that its tests fail (ARGS=part of a name)"
+	@echo "make bench   what the portal costs beside other proxies: about an hour (ARGS=--quick: minutes)"
+	@echo "make soak-load  ten minutes of load with people who come and go: is memory flat, is nothing lost?"
 	@echo "make check   formatting, types, import rules, templates, migrations, deployment settings"
 	@echo "make format  let ruff and djade put the code in order"
 	@echo "make lock    write requirements*.txt anew from pyproject.toml (ARGS=--upgrade for newer versions)"
@@ -46,6 +48,14 @@ soak: services
 
 mutants: services
 	.venv/bin/python -m tests.mutations --at-once $(WORKERS) $(ARGS)
+
+bench: .venv/.dev
+	@scripts/services postgresql nginx
+	.venv/bin/python -m benchmarks --output docs/benchmarks $(ARGS)
+
+soak-load: .venv/.dev
+	@scripts/services postgresql
+	.venv/bin/python -m benchmarks.soak $(ARGS)
 
 check: .venv/.dev
 	@mkdir -p var

@@ -107,9 +107,7 @@ async def _run(
                     continue
                 started = time.perf_counter()
                 try:
-                    numbers = await runner.measure(
-                        peer, lambda *of, name=figure: figures.FIGURES[name](Bench(*of, scale))
-                    )
+                    numbers = await runner.measure(peer, _on(scale, figure))
                 except* (NotOpened, ProcessFailed, OSError) as problems:
                     numbers = {}
                     told = "; ".join(sorted({f"{type(p).__name__}: {p}" for p in problems.exceptions}))

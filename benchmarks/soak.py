@@ -118,8 +118,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--logs", type=Path, help="a folder for the processes' logs")
     options = parser.parse_args(argv)
     with rig(_POOL, logs=options.logs, needs_database=True) as runner:
-        soak = runner.measure("portal", lambda *of: Soak(*of, options.rate).run(options.minutes * 60))
-        complaints = uvloop.run(soak)
+        complaints = uvloop.run(
+            runner.measure(
+                "portal", lambda peer, upstream: Soak(peer, upstream, options.rate).run(options.minutes * 60)
+            )
+        )
     print("\n".join(f"WRONG {complaint}" for complaint in complaints) or "memory is flat; nothing lost, nothing twice")
     return 1 if complaints else 0
 

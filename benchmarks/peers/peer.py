@@ -9,10 +9,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import psutil
+
 from benchmarks.threads import ACTIVATION, AGENT, TENANT, participant
 from tests.services.ports import free_port
 from tests.services.process import Process, Ready, listens
 
+_START_SECONDS = 60
 CORE = 0
 """The core of what is measured; upstream, clients and database share the other."""
 _NAMES = f"agentName={AGENT}&activationName={ACTIVATION}".replace(" ", "%20")
@@ -43,6 +46,12 @@ class Peer(ABC):
     def ready(self) -> Ready:
         return listens(self.port)
 
+    def _is_up(self, process: Process) -> bool:
+        """Ready, and it is our process that listens there: another run on this machine may have taken the port."""
+        sockets = psutil.Process(process.pid).net_connections("tcp4")
+        listening = {each.laddr.port for each in sockets if each.status == psutil.CONN_LISTEN}
+        return self.port in listening and self.ready()(process)
+
     @property
     def pid(self) -> int:
         assert self._process is not None
@@ -50,8 +59,9 @@ class Peer(ABC):
 
     async def start(self) -> None:
         argv = [sys.executable, "-m", "benchmarks.pinned", str(CORE), *self.argv()]
+        log = self.folder / f"{self.name}.log"
         self._process = await asyncio.to_thread(
-            lambda: Process(argv, log=self.folder / f"{self.name}.log", ready=self.ready(), env=self.env())
+            lambda: Process(argv, log=log, ready=self._is_up, env=self.env(), timeout=_START_SECONDS)
         )
 
     async def stop(self) -> None:

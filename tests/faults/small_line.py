@@ -3,8 +3,8 @@
 from config.asgi import application
 from messaging import gaps, ledger
 
-assert ledger._MAX_WAITING > 10 * gaps._WRITTEN_AT_ONCE
+assert ledger._MAX_WAITING > 10 * gaps._AT_ONCE  # what is found at once fits into the line
 ledger._MAX_WAITING = 100
-gaps._WRITTEN_AT_ONCE = 10
+gaps._AT_ONCE = 10
 
 __all__ = ["application"]

@@ -1,0 +1,71 @@
+"""The benchmarks run: small, so that the numbers mean little, but every part of the harness is there."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from benchmarks.soak import growth_of
+from tests.services.process import ROOT
+
+pytestmark = pytest.mark.timeout(300)
+_SECONDS = 280
+
+type Medians = dict[str, dict[str, float]]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a run has written that went well."""
+    folder = tmp_path_factory.mktemp("benchmarks")
+    size = ("--tiny", "--peers", "nginx,portal", "--only", "latency,restart")
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", *size, "--output", folder, "--logs", folder / "logs"],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def medians(folder: Path) -> Medians:
+    found: Medians = json.loads((folder / "latest.json").read_text())["medians"]
+    return found
+
+
+@pytest.mark.parametrize("peer", ["nginx", "portal"])
+def test_it_measures_every_peer(medians: Medians, peer: str) -> None:
+    assert medians[peer]["latency_lost"] == 0
+    assert 0 < medians[peer]["latency_p50_ms"] <= medians[peer]["latency_p99_ms"]
+    assert medians[peer]["restart_not_back"] == 0
+    assert medians[peer]["restart_seconds"] >= medians[peer]["restart_down_seconds"] > 0
+
+
+def test_the_portal_loses_nothing_over_a_restart(medians: Medians) -> None:
+    """Messages go on being written while it is away; the proxy beside it shows that there was something to lose."""
+    assert medians["nginx"]["restart_lost"] > 0
+    assert medians["portal"]["restart_lost"] == 0
+    assert medians["portal"]["restart_doubled"] == 0
+
+
+def test_it_writes_a_table_and_a_picture(folder: Path) -> None:
+    assert "messages lost over the restart" in (folder / "latest.md").read_text()
+    picture = ElementTree.fromstring((folder / "latest.svg").read_text())
+    assert picture.tag.endswith("svg")
+    assert any("ours" in each.get("class", "") for each in picture.iter())
+
+
+def test_it_sees_memory_that_grows_after_the_warm_up() -> None:
+    flat = [50.0, 80.0, 99.0, 100.0, *[100.0, 101.0] * 10]
+    assert growth_of(flat) < 0.01
+    assert growth_of([*flat[:10], *(100.0 + 2 * n for n in range(20))]) > 0.05
