@@ -9,7 +9,7 @@ tab what it was told to fetch anew (`resync`).
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -35,6 +35,7 @@ class Deviation:
     what: str
     sentence: str
     message_id: str = ""
+    tab: Tab | None = None
 
 
 @dataclass(slots=True)
@@ -199,14 +200,14 @@ class Judge:
             if stored is None or stored.inbox != tab.inbox:
                 yield Deviation("other", f"{tab} was shown a message that isn't of this inbox", message_id)
             if count > 1:
-                yield Deviation("twice", f"{tab} was shown it {count} times", message_id)
+                yield Deviation("twice", f"{tab} was shown it {count} times", message_id, tab)
         for stored in self._books.stored.values():
             if stored.inbox == tab.inbox and stored.id not in times and self._is_due(tab, stored):
                 if self._is_edge(tab, stored):
                     self.edges += 1
                 else:
                     kind = "" if stored.is_answer else f" ({stored.kind})"
-                    yield Deviation("lost", f"{tab} was never shown it{kind}", stored.id)
+                    yield Deviation("lost", f"{tab} was never shown it{kind}", stored.id, tab)
         yield from self._order(tab)
 
     def _is_due(self, tab: Tab, stored: Stored) -> bool:
@@ -276,12 +277,29 @@ class Judge:
             sure = "sure" if reading.is_sure else "unsure"
             upto = f" up to {reading.up_to}" if reading.up_to else ""
             yield f"  read{upto} at {reading.node}, {reading.begun - since:.3f} to {reading.done - since:.3f}, {sure}"
-        yield from (f"    {line}" for line in _cut(self._books.lines(stored.begun - 2, stored.done + 6)))
+        yield "  around its storing:"
+        yield from self._around(stored, stored.begun - 1.5, stored.done + 1.5)
+        times = [showing.at for tab in self._tabs for showing in tab.showings if showing.id == message_id]
+        if times and max(times) > stored.done + 1.5:
+            yield "  around the last time that it was shown:"
+            yield from self._around(stored, max(times) - 3, max(times) + 0.2)
+
+    def _around(self, stored: Stored, since: float, until: float) -> list[str]:
+        """What happened to its inbox, and to everybody's processes."""
+        others = [str(inbox) for inbox in self._books.inboxes if inbox != stored.inbox]
+        lines = self._books.lines(since, until)
+        return [f"    {line}" for line in lines if not any(other in line for other in others)][:80]
+
+    def life(self, tab: Tab) -> Iterator[str]:
+        """The connections of one tab."""
+        start = self._books.start
+        for connection in tab.connections:
+            if connection.connected < NEVER:
+                shows = "" if connection.shows is None else f" showing {connection.shows[:20]!r}"
+                received = " ".join(message_id[-6:] for message_id in connection.received)
+                yield f"    {connection.connected - start:.3f} at {connection.node}{shows}, from {connection.last_id}:"
+                yield f"      {received}, until {connection.ended - start:.3f}"
 
 
 def _micros(order: str) -> int:
     return int(order.partition("-")[0])
-
-
-def _cut(lines: Iterable[str], most: int = 120) -> list[str]:
-    return list(lines)[:most]

@@ -190,4 +190,6 @@ def _report(verdict: Verdict, judge: Judge, books: Books, end: str) -> str:
             if deviation.message_id and deviation.message_id not in seen and len(seen) < 4:
                 seen.add(deviation.message_id)
                 lines += ["", f"{deviation.what}: {deviation.sentence}", *judge.story(deviation.message_id)]
+                if deviation.tab is not None:
+                    lines += [f"  the life of {deviation.tab}:", *judge.life(deviation.tab)]
     return "\n".join(lines)
