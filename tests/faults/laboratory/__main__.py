@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -20,6 +21,7 @@ from tests.services.standins import Oidc
 
 def main() -> None:
     options = _options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # or what was started would stay
     folder = Path(options.folder or tempfile.mkdtemp(prefix="laboratory-"))
     folder.mkdir(parents=True, exist_ok=True)
     print(f"logs and reports: {folder}", flush=True)

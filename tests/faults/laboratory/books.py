@@ -95,6 +95,7 @@ class Deletion:
 
     inbox: Inbox
     topic: str
+    how: str
     begun: float
     done: float = NEVER
 

@@ -277,6 +277,8 @@ class Judge:
             sure = "sure" if reading.is_sure else "unsure"
             upto = f" up to {reading.up_to}" if reading.up_to else ""
             yield f"  read{upto} at {reading.node}, {reading.begun - since:.3f} to {reading.done - since:.3f}, {sure}"
+        for deletion in self._deletions[stored.inbox, stored.topic]:
+            yield f"  its topic was deleted {deletion.how}, {deletion.begun - since:.3f} to {deletion.done - since:.3f}"
         yield "  around its storing:"
         yield from self._around(stored, stored.begun - 1.5, stored.done + 1.5)
         times = [showing.at for tab in self._tabs for showing in tab.showings if showing.id == message_id]

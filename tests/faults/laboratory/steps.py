@@ -268,7 +268,7 @@ class Laboratory:
             self.errand(self._delete(inbox, node, self.dice.choice(topics)))
 
     async def _delete(self, inbox: Inbox, node: Node, topic: str) -> None:
-        deletion = Deletion(inbox, topic, time.monotonic())
+        deletion = Deletion(inbox, topic, f"at {node.name}", time.monotonic())
         self.books.deletions.append(deletion)
         answer = await self._request("DELETE", inbox, node, "messages", {"topic": topic})
         is_done = answer is not None and answer.status_code == 200
@@ -282,7 +282,7 @@ class Laboratory:
         topics = [topic for topic in TOPICS[1:] if self.known(inbox, topic)]
         if topics:
             topic = self.dice.choice(topics)
-            deletion = Deletion(inbox, topic, time.monotonic())
+            deletion = Deletion(inbox, topic, "behind our back", time.monotonic())
             self.books.deletions.append(deletion)
             await self.rig.delete_upstream(inbox.names, inbox.participant, topic)
             deletion.done = time.monotonic()
