@@ -211,7 +211,9 @@ class Judge:
         yield from self._order(tab)
 
     def _is_due(self, tab: Tab, stored: Stored) -> bool:
-        if stored.begun <= tab.fresh_since or stored.id not in self._snapshot.truth or self._is_hidden(stored):
+        if stored.begun <= tab.fresh_since or stored.created_at < tab.fresh_at:
+            return False
+        if stored.id not in self._snapshot.truth or self._is_hidden(stored):
             return False
         told_anew = max((at for connection in tab.connections for at in connection.resyncs), default=0.0)
         return stored.begun > told_anew

@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Protocol
 from urllib.parse import urlencode
 
@@ -43,6 +44,8 @@ class Tab:
         self.last_id = ""
         self.fresh_since = NEVER
         """From here on it has to be shown everything: it was connected, or had an id to come back with."""
+        self.fresh_at = datetime.max.replace(tzinfo=UTC)
+        """The same by the clock. What claims to be older is history to a newcomer, whenever it was stored."""
         self.showings: list[Showing] = []
         self.connections: list[Connection] = []
         self._client = client
@@ -116,7 +119,7 @@ class Tab:
         if event.event == "connected":
             connection.connected = at
             if not self.last_id:
-                self.fresh_since = at
+                self.fresh_since, self.fresh_at = at, datetime.now(UTC)
             shows = "" if self.shows is None else f" showing {self.shows[:20]!r}"
             self._books.say(f"{self} at {connection.node}: connected{shows}, from {connection.last_id[:40] or 'now'}")
         elif event.event == "resync":
