@@ -233,7 +233,9 @@ class Gaps:
             m for m in messages if m.is_answer and m.id not in asked and not outlet.knows(m) and outlet.is_old(m)
         ]:
             await ledger.flush()  # what was handed out lately may still wait to be written
-            familiar |= await ledger.run(unread.familiar, self._inbox, doubtful)
+            familiar |= await ledger.run(
+                unread.familiar, self._inbox, doubtful, start=outlet.start, began_at=outlet.began_at
+            )
             asked |= {message.id for message in doubtful}
         return familiar
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from messaging import metrics
-from messaging.cursors import MOST_MARKS, Cursor, Sealer, mark
+from messaging.cursors import MOST_MARKS, Cursor, Sealer, Span, mark
 from messaging.hub import Hub
 from messaging.items import StreamItem
 from messaging.ledger import Ledger
@@ -25,6 +25,7 @@ _RING_BYTES = 1 << 18
 _RING_SECONDS = 300
 _IDS = 512
 _duplicates = metrics.messages_dropped.labels("duplicate")
+_OLD_IDS = 2_000
 _NOTED = -1  # no hash is -1
 _SAME_MOMENT_MS = 1000
 _SETTLING = timedelta(seconds=5)
@@ -49,7 +50,8 @@ class Outlet:
     """The way out for the messages of one inbox.
 
     `start` is the order at which its feed began to listen, `head` the newest place that was handed out, `proven` the
-    place up to which nothing is missing: upstream has been compared since. Cursors say "everything up to `proven`, and
+    place up to which nothing is missing: upstream has been compared since (in a burst that is taken on credit, and the
+    span says so). Cursors say "everything up to `proven`, and
     these few behind it", so that no cursor promises what its holder never saw.
     """
 
@@ -63,10 +65,12 @@ class Outlet:
         "_inbox",
         "_last_sent_ms",
         "_marks",
+        "_old_ids",
         "_ring",
         "_ring_bytes",
+        "_span",
+        "began_at",
         "head",
-        "is_crowded",
         "proven",
         "sealer",
         "start",
@@ -77,8 +81,10 @@ class Outlet:
         self.start = ""
         self.head = ""
         self.proven = _NOWHERE
-        self.is_crowded = False  # more stands behind `proven` than a cursor can name
-        self._behind: dict[str, str] = {}  # what was handed out behind `proven`: place to mark
+        self.began_at = datetime.now(UTC)
+        self._behind: dict[str, str] = {}  # what was handed out behind `proven`: place to id
+        self._span: Span | None = None  # before `proven`, but not yet compared: more than cursors can name
+        self._old_ids: set[str] = set()  # of what was handed out or noted with a place before `start`
         self._marks = ""
         self._head_since = 0.0
         self._inbox = inbox
@@ -95,11 +101,17 @@ class Outlet:
         if not self.start:
             self.start = start
             self.proven = max(self.proven, start)
+            self.began_at = datetime.now(UTC)
 
     # -- what is known ----------------------------------------------------------------------------------------
 
+    @property
+    def is_crowded(self) -> bool:
+        """Whether more was handed out since the last comparison than a cursor can name."""
+        return self._span is not None
+
     def knows(self, message: Message) -> bool:
-        return message.id in self._ids
+        return message.id in self._ids or message.id in self._old_ids
 
     def is_old(self, message: Message) -> bool:
         """Whether our own memory can't tell if this message was handed out before: the ledger has to."""
@@ -107,6 +119,8 @@ class Outlet:
 
     def remember(self, message: Message, fingerprint: int = 0) -> None:
         """Never hand this message out again."""
+        if message.order <= self.start and len(self._old_ids) < _OLD_IDS:
+            self._old_ids.add(message.id)
         self._ids[message.id] = (fingerprint, message.order)
         if len(self._ids) > _IDS:
             _, order = self._ids.pop(next(iter(self._ids)))
@@ -118,7 +132,7 @@ class Outlet:
 
     def repeat(self, message: Message, json: str, event: str) -> None:
         """A message that is known came once more: if it is another now, it was edited (U4)."""
-        fingerprint, _ = self._ids[message.id]
+        fingerprint, _ = self._ids.get(message.id, (0, ""))
         if fingerprint == _NOTED:
             self.hand_out(message, json, event)
             return
@@ -158,7 +172,7 @@ class Outlet:
 
     def cursor(self) -> str:
         """A cursor for a reader who has everything that was handed out here."""
-        return self.sealer.write(self.proven, self._now_ms(), self._marks)
+        return self.sealer.write(self.proven, self._now_ms(), self._marks, self._span)
 
     def _now_ms(self) -> int:
         self._last_sent_ms = max(self._last_sent_ms + 1, time.time_ns() // 1_000_000)  # no two cursors are the same
@@ -171,22 +185,30 @@ class Outlet:
 
     def prove(self, order: str) -> None:
         """Nothing up to `order` is missing any more, and the database knows all of it."""
-        if order > self.proven:
-            self.proven = order
-            self._behind = {place: its for place, its in self._behind.items() if place > order}
-            self._marks = "".join(self._behind.values())
-        self.is_crowded = False
+        if order >= self.proven:
+            self._span = None
+            self._move_to(order)
 
     def _put_behind(self, message: Message) -> None:
-        if message.order <= self.proven:
-            return
-        self._behind[message.order] = mark(message.id)
-        if len(self._behind) > MOST_MARKS:
-            # No comparison came in time. Half of them have to be taken for all that there is up to there.
-            self.prove(sorted(self._behind)[MOST_MARKS // 2])
-            self.is_crowded = True
-        else:
-            self._marks += self._behind[message.order]
+        if message.order > self.proven:
+            self._behind[message.order] = message.id
+            self._marks += mark(message.id)
+            if len(self._behind) > MOST_MARKS:
+                self._sum_up()
+        elif self._span is not None and message.order > self._span.start:
+            self._span = self._span.with_([message.id])
+
+    def _sum_up(self) -> None:
+        """No comparison came in time: of the older half only count and sum are kept."""
+        places = sorted(self._behind)[: MOST_MARKS // 2]
+        span = self._span or Span(self.proven)
+        self._span = span.with_(self._behind[place] for place in places)
+        self._move_to(places[-1])
+
+    def _move_to(self, order: str) -> None:
+        self.proven = order
+        self._behind = {place: its for place, its in self._behind.items() if place > order}
+        self._marks = "".join(map(mark, self._behind.values()))
 
     # -- coming back ------------------------------------------------------------------------------------------
 

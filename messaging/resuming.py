@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from messaging import catchup, unread
-from messaging.cursors import MARK_LENGTH, MOST_MARKS, Cursor, Sealer, mark
+from messaging.cursors import MARK_LENGTH, MOST_MARKS, Cursor, Sealer, Span, mark
 from messaging.feeds import Feed
 from messaging.items import StreamItem
 from messaging.outlet import earlier, item_of
@@ -50,37 +50,59 @@ async def find_start(runtime: Runtime, feed: Feed, text: str | None, overlap: ti
     backlog = feed.outlet.since(text)
     if backlog is not None:
         return Start(backlog, resumed="memory")
-    backlog = feed.outlet.news(cursor) if feed.is_complete else None
+    backlog = feed.outlet.news(cursor) if feed.is_complete and cursor.span is None else None
     if backlog is not None:
         return Start(backlog, resumed="memory", had=cursor)
     if not feed.is_complete:
         await feed.gaps.compare()
     backlog = await _from_history(runtime, feed, cursor, overlap)
     if backlog is None:
-        return Start(resync="too-far-behind", resumed="refused")
+        return Start(resync="too-much-missed", resumed="refused")
     return Start(backlog, resumed="history", had=None if overlap else cursor)
 
 
 async def _from_history(runtime: Runtime, feed: Feed, cursor: Cursor, overlap: timedelta) -> list[StreamItem] | None:
-    """What came after a cursor that memory doesn't reach: upstream's history merged with memory; None: too much."""
+    """What came after a cursor that memory doesn't reach: upstream's history merged with memory.
+
+    None: too much, or nobody knows what.
+    """
     order = earlier(cursor.order, overlap)
-    messages, is_complete = await catchup.after(runtime.client, feed.address, order, bearer=feed.bearer)
-    if not is_complete:
+    messages = await _behind(runtime, feed, cursor, order, repeats=bool(overlap))
+    if messages is None:
         return None
-    late = await runtime.ledger.run(unread.learnt_after, feed.inbox, cursor.sent_at + _SAME_MOMENT, up_to=order)
-    for topic in {topic for topic, _ in late}:
-        wanted = {message_id for its_topic, message_id in late if its_topic == topic}
-        messages += await catchup.find(runtime.client, feed.address, topic, wanted, bearer=feed.bearer)
+    messages += await _late(runtime, feed, cursor, order)
     found = {message.id: message for message in messages}
     heard = {item.message.id: item for item in feed.outlet.after(order) if item.message is not None}
-    for item in heard.values():
-        if item.message is not None:
-            found.setdefault(item.message.id, item.message)
+    found = {message_id: item.message for message_id, item in heard.items() if item.message is not None} | found
     for message in found.values():
-        runtime.ledger.record(feed.inbox, message)  # or it would be counted after it was read here
+        # Or it would be counted after it was read here, or shown again elsewhere as late.
+        runtime.ledger.record(feed.inbox, message, is_late=True)
     ordered = sorted(found.values(), key=lambda message: message.order)
     backlog = _backlog(feed.outlet.sealer, cursor, ordered, repeats=bool(overlap))
     return [item_of(message, *_as_heard(heard.get(message.id)), cursor=written) for message, written in backlog]
+
+
+async def _behind(runtime: Runtime, feed: Feed, cursor: Cursor, order: str, *, repeats: bool) -> list[Message] | None:
+    """Everything behind an order, if it is sure that the cursor's holder had everything before."""
+    start = order if cursor.span is None else min(order, cursor.span.start)
+    messages, is_all = await catchup.after(runtime.client, feed.address, start, bearer=feed.bearer)
+    if not is_all:
+        return None
+    if cursor.span is not None and not repeats:
+        had = Span(start).with_(message.id for message in messages if message.order <= cursor.order)
+        if had != cursor.span:
+            return None  # something was left out in the middle of a burst
+    return [message for message in messages if message.order > order or repeats]
+
+
+async def _late(runtime: Runtime, feed: Feed, cursor: Cursor, order: str) -> list[Message]:
+    """What became known only after the cursor was written, though its place is before the order."""
+    known = await runtime.ledger.run(unread.learnt_after, feed.inbox, cursor.sent_at + _SAME_MOMENT, up_to=order)
+    messages = []
+    for topic in {topic for topic, _ in known}:
+        wanted = {message_id for its_topic, message_id in known if its_topic == topic}
+        messages += await catchup.find(runtime.client, feed.address, topic, wanted, bearer=feed.bearer)
+    return messages
 
 
 def _as_heard(item: StreamItem | None) -> tuple[str, str]:

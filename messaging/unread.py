@@ -253,12 +253,17 @@ def known_before(inbox: InboxRef, message_ids: Iterable[str], moment: datetime) 
     return set(rows.values_list("message_id", flat=True))
 
 
-def familiar(inbox: InboxRef, messages: Iterable[Message]) -> set[str]:
-    """The ids of those answers that are known or settled: they have a receipt, or had one before it was pruned."""
+def familiar(inbox: InboxRef, messages: Iterable[Message], *, start: str, began_at: datetime) -> set[str]:
+    """The ids of those answers that a feed's readers must have had: they have a receipt, or had one before pruning.
+
+    `start` and `began_at`: where and when the feed began. Of what stands before, a receipt that was made since then is
+    another process' and says nothing about the readers here.
+    """
     answers = {message.id: message for message in messages if message.is_answer}
     floors = dict(Topic.objects.filter(inbox_id=inbox.pk).values_list("scope", "floor"))
     settled = {message.id for message in answers.values() if message.order <= floors.get(message.scope, "")}
-    return settled | known(inbox, answers.keys() - settled)
+    old = {message.id for message in answers.values() if message.order <= start} - settled
+    return settled | known(inbox, answers.keys() - settled - old) | known_before(inbox, old, began_at)
 
 
 def topic_states(inboxes: Iterable[InboxRef]) -> dict[InboxRef, dict[str, TopicState]]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from messaging.cursors import Sealer
+from messaging.cursors import LONGEST, MOST_MARKS, Sealer, Span, mark
 from messaging.wire import order_at, order_of
 
 SECRET = b"secret"
@@ -51,3 +52,36 @@ def test_places_sort_by_time_then_id() -> None:
         order_of(later, "0"),
     ]
     assert places == sorted(places)
+
+
+@given(st.lists(st.text(min_size=1), unique=True, max_size=MOST_MARKS), st.text(min_size=1))
+def test_it_names_what_its_holder_had_behind_its_place(ids: list[str], other: str) -> None:
+    order = order_of(MOMENT, "6a462c1bc0ffee0000000013")
+    later = order_of(MOMENT + timedelta(seconds=1), "x")
+    cursor = Sealer(SECRET, "inbox").read(Sealer(SECRET, "inbox").write(order, 1, "".join(map(mark, ids))))
+    assert cursor is not None
+    assert all(cursor.covers(later, message_id) for message_id in ids)
+    assert cursor.covers(order_at(MOMENT), other)
+    assert cursor.covers(later, other) == (mark(other) in {mark(each) for each in ids})
+
+
+@given(st.lists(st.text(min_size=1), unique=True), st.randoms())
+def test_a_span_knows_a_set_by_its_count_and_sum(ids: list[str], chance: random.Random) -> None:
+    order = order_of(MOMENT, "6a462c1bc0ffee0000000013")
+    whole = Span(order_at(MOMENT)).with_(ids)
+    cursor = Sealer(SECRET, "inbox").read(Sealer(SECRET, "inbox").write(order, 1, "", whole))
+    assert cursor is not None
+    assert cursor.span == whole
+    shuffled = list(ids)
+    chance.shuffle(shuffled)
+    assert Span(whole.start).with_(shuffled) == whole
+    if ids:
+        assert Span(whole.start).with_(shuffled[1:]) != whole
+
+
+def test_no_cursor_is_longer_than_what_is_read() -> None:
+    order = order_of(MOMENT, "an id that no cursor may carry as it is")
+    span = Span(order_of(MOMENT, "x" * 32)).with_(str(number) for number in range(100_000))
+    longest = Sealer(SECRET, "inbox").write(order, 4_000_000_000_000, "abcd" * MOST_MARKS, span)
+    assert len(longest) <= LONGEST
+    assert Sealer(SECRET, "inbox").read(longest) is not None
