@@ -35,8 +35,8 @@ class Difference:
     `topics` as they are listed now; the `messages` behind what changed, oldest first; `floors`: topics with more news
     than we fetch, and the order up to which they were not looked at; `gone`: topics that were listed before and hold
     no message now, and the order up to which they were seen; `missing`: the same of topics so young that a replica may
-    only be behind; `whole`: the ids of all messages of the topics that were
-    read to their beginning; `is_news`: whether anything differs from what was known.
+    only be behind; `whole`: the ids and orders of all messages of the topics
+    that were read to their beginning; `is_news`: whether anything differs from what was known.
     """
 
     topics: list[TopicSummary]
@@ -44,7 +44,7 @@ class Difference:
     floors: dict[str, str] = field(default_factory=dict)
     gone: dict[str, str] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
-    whole: dict[str, set[str]] = field(default_factory=dict)
+    whole: dict[str, dict[str, str]] = field(default_factory=dict)
     is_news: bool = False
 
 
@@ -103,7 +103,7 @@ async def compare(
         if news.floor:
             difference.floors[topic.scope] = news.floor
         elif news.is_whole and len(news.messages) >= topic.message_count:
-            difference.whole[topic.scope] = {message.id for message in news.messages}
+            difference.whole[topic.scope] = {message.id: message.order for message in news.messages}
 
     changed = [topic for topic in listing.topics if is_changed(topic, known)]
     await asyncio.gather(*(fetch(topic) for topic in changed))
@@ -197,10 +197,10 @@ async def after(
     return sorted(streamed, key=lambda message: message.order), complete
 
 
-async def whole(client: UpstreamClient, address: ThreadAddress, topic: str, *, bearer: str) -> set[str] | None:
-    """The ids of everything that a topic holds now; None when that is more than one page."""
+async def whole(client: UpstreamClient, address: ThreadAddress, topic: str, *, bearer: str) -> dict[str, str] | None:
+    """The ids and orders of everything that a topic holds now; None when that is more than one page."""
     answer = await client.history(address, topic, page=1, page_size=_HISTORY_PAGE, bearer=bearer)
-    return {message.id for message in answer.messages} if answer.is_last else None
+    return {message.id: message.order for message in answer.messages} if answer.is_last else None
 
 
 async def find(

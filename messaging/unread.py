@@ -321,21 +321,21 @@ def drop_topics(inbox: InboxRef, floors: Mapping[str, str]) -> CountsByTopic:
 
 
 @transaction.atomic
-def keep_only(inbox: InboxRef, wanted: Mapping[str, set[str]], *, known_until: datetime | None = None) -> CountsByTopic:
+def keep_only(
+    inbox: InboxRef, wanted: Mapping[str, Mapping[str, str]], *, known_until: datetime | None = None
+) -> CountsByTopic:
     """Of topics whose messages are all known, drop unread answers that upstream no longer has: nobody can read them.
 
-    What is newer than all of them stays, since a replica of upstream's may lag; or, with `known_until`, what became
-    known to us after that.
+    `wanted` gives the ids and orders of all that it has. What is newer than those stays, since a replica of upstream's
+    may lag; or, with `known_until`, what became known to us after that.
     """
-    for scope, ids in sorted(wanted.items()):
+    for scope, messages in sorted(wanted.items()):
         rows = Receipt.objects.filter(inbox_id=inbox.pk, topic__key=topic_key(scope))
-        if known_until is None:
-            places = rows.values_list("message_id", "order")
-            newest = max((order for message_id, order in places if message_id in ids), default="")
-            doubtful = [row for row in rows.filter(read_at=None) if row.order <= newest]
-        else:
-            doubtful = list(rows.filter(read_at=None, known_at__lte=known_until))
-        gone = sorted(row.pk for row in doubtful if row.message_id not in ids)
+        newest = max(messages.values(), default="")
+        if known_until is not None:
+            rows, newest = rows.filter(known_at__lte=known_until), "~"
+        unread = rows.filter(read_at=None).values_list("pk", "message_id", "order")  # text sorts otherwise in SQL
+        gone = sorted(pk for pk, message_id, order in unread if message_id not in messages and order <= newest)
         for start in range(0, len(gone), _BATCH):
             Receipt.objects.filter(pk__in=gone[start : start + _BATCH]).delete()
     return counts([inbox])[inbox]
