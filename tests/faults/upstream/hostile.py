@@ -76,9 +76,13 @@ class Exchange:
             await self.event("heartbeat", {"subscriberCount": 1})
 
     async def until(self, event: threading.Event) -> None:
-        """Wait for the test."""
+        """Wait for the test, beating meanwhile: it may take its time."""
+        beat_at = time.monotonic() + 1
         while not event.is_set():
             await asyncio.sleep(0.02)
+            if time.monotonic() > beat_at:
+                beat_at += 1
+                await self.event("heartbeat", {"subscriberCount": 1})
 
     async def hang(self, seconds: float = _FOREVER) -> None:
         """Say nothing, until the client goes."""
