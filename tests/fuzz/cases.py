@@ -33,6 +33,11 @@ PIECES = (
 """Joined at random they make every rule of the standard matter; purely random bytes hardly ever do."""
 
 
+FIELDS = (b"data:", b"data: ", b"data", b"event:", b"event: ", b"id:", b"id: ", b"id", b"retry:", b":", b"x: ", b"")
+ENDS = (b"\n", b"\r", b"\r\n", b"\n\n", b"\r\r", b"\r\n\r\n", b"")
+"""A line is a field, a piece and an end."""
+
+
 @dataclass(frozen=True)
 class Case:
     name: str
@@ -59,7 +64,11 @@ def cut(stream: bytes, sizes: Iterable[int]) -> Iterator[bytes]:
 
 
 def random_stream(dice: random.Random) -> bytes:
-    return b"".join(dice.choices(PIECES, k=dice.randint(1, 40)))
+    pieces = []
+    for _ in range(dice.randint(1, 20)):
+        is_line = dice.random() < 0.7
+        pieces += [dice.choice(FIELDS), dice.choice(PIECES), dice.choice(ENDS)] if is_line else [dice.choice(PIECES)]
+    return b"".join(pieces)
 
 
 def random_cuts(dice: random.Random, stream: bytes) -> list[bytes]:

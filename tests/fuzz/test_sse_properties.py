@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from messaging.sse import Decoder, Event, EventTooLarge, encode
-from tests.fuzz.cases import EXAMPLES, PIECES, Case, all_cases, cut, random_cuts
+from tests.fuzz.cases import ENDS, EXAMPLES, FIELDS, PIECES, Case, all_cases, cut, random_cuts
 from tests.fuzz.compare import difference
 from tests.fuzz.reference import read
 
@@ -20,7 +20,8 @@ LIMIT = 1 << 20
 RANDOM_CUTS = 20
 
 often = settings(max_examples=EXAMPLES, deadline=None)
-streams = st.lists(st.sampled_from(PIECES) | st.binary(max_size=12), max_size=40).map(b"".join)
+lines = st.tuples(st.sampled_from(FIELDS), st.sampled_from(PIECES) | st.just(b""), st.sampled_from(ENDS)).map(b"".join)
+streams = st.lists(lines | st.sampled_from(PIECES) | st.binary(max_size=12), max_size=40).map(b"".join)
 sizes = st.lists(st.integers(0, 9), max_size=60)
 limits = st.integers(8, 60) | st.just(LIMIT)
 
