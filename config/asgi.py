@@ -7,6 +7,7 @@ threads instead of holding one each, no `send` waits for ever, and SIGTERM ends 
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import logging
 import os
@@ -22,6 +23,7 @@ from django.conf import settings
 from django.core.asgi import get_asgi_application
 from django.core.checks import Error, run_checks
 
+from config import patience
 from config.database import LimitedConnection
 from config.silence import watch_connections
 
@@ -34,7 +36,7 @@ type Send = Callable[[dict[str, Any]], Awaitable[None]]
 log = logging.getLogger(__name__)
 
 _STREAM_THREADS = 4
-_SEND_SECONDS = 15
+_COLLECT_AFTER = (20_000, 20, 50)
 _LONGEST_BODY = 4 << 20
 _LONGEST_HEAD = 64 << 10
 
@@ -75,12 +77,12 @@ class Portal:
         try:
             response = await gate.answer(scope)
             if response is not None:
-                await gate.deliver(response, receive, _impatient(send))
+                await gate.deliver(response, receive, send)
             else:
                 async with ThreadSensitiveContext(executor=next(self._threads)):
                     await self._django(scope, receive, _impatient(send))  # type: ignore[arg-type]
-        except _Stalled:
-            log.warning("a reader took nothing for %s s: its stream is closed", _SEND_SECONDS)
+        except patience.Stalled:
+            log.warning("a reader took nothing for %s s: its stream is closed", patience.SECONDS)
         finally:
             for stream in mine:
                 stream.close()
@@ -106,6 +108,7 @@ class Portal:
 
         self._is_watching = True
         self._loop = asyncio.get_running_loop()
+        _spare_collections()
         LoopWatch()
         watch_connections()  # by now the server listens, as at its start it need not
         self._watch_signals()
@@ -142,8 +145,14 @@ class Portal:
         self._draining.add_done_callback(lambda _: then())
 
 
-class _Stalled(Exception):
-    """A reader has not taken what was sent to it."""
+def _spare_collections() -> None:
+    """Leave what was made at the start, which stays, out of every garbage collection, and collect less often.
+
+    A full collection stops all streams, and takes longer the more of them there are (docs/decisions).
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_COLLECT_AFTER)
 
 
 def _is_stream(path: str) -> bool:
@@ -179,14 +188,14 @@ def _bounded(receive: Receive) -> Receive:
 
 
 def _impatient(send: Send) -> Send:
-    """`send` with a limit: a reader who takes nothing for that long has gone, whatever its connection says."""
+    """`send` with a limit (config.patience), for the streams that go Django's way, in tasks of its own."""
 
     async def send_soon(event: dict[str, Any]) -> None:
         try:
-            async with asyncio.timeout(_SEND_SECONDS):
+            async with asyncio.timeout(patience.SECONDS):
                 await send(event)
         except TimeoutError as problem:
-            raise _Stalled from problem
+            raise patience.Stalled from problem
 
     return send_soon
 

@@ -21,6 +21,7 @@ from django.http import HttpRequest, HttpResponseBase
 from django.urls import Resolver404, resolve
 from django.utils.module_loading import import_string
 
+from config.patience import Patience, limited
 from messaging import sessions
 from messaging.batch import Batch
 from messaging.errors import LedgerUnavailable
@@ -33,6 +34,7 @@ type Receive = Callable[[], Awaitable[dict[str, Any]]]
 type Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 _OF_OTHER_SITES = ("cross-site", "same-site")
+_patience: WeakKeyDictionary[asyncio.AbstractEventLoop, Patience] = WeakKeyDictionary()
 _batches: WeakKeyDictionary[Runtime, Batch[str, SignIn]] = WeakKeyDictionary()
 
 
@@ -111,9 +113,11 @@ async def deliver(response: HttpResponseBase, receive: Receive, send: Send) -> N
     await receive()  # the request itself
     leaving = asyncio.ensure_future(receive())
     leaving.add_done_callback(lambda _: stream.leave())
+    patience = _patience.setdefault(asyncio.get_running_loop(), Patience())
     try:
-        async for chunk in stream:
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        await send({"type": "http.response.body", "body": b""})
+        with limited():
+            async for chunk in stream:
+                await patience.wait(send({"type": "http.response.body", "body": chunk, "more_body": True}))
+            await patience.wait(send({"type": "http.response.body", "body": b""}))
     finally:
         leaving.cancel()

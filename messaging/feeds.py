@@ -27,7 +27,7 @@ from messaging.wire import Message, ThreadAddress
 log = logging.getLogger(__name__)
 
 _from_stream = metrics.messages_received.labels("stream")
-_BLIND_SECONDS = (0.1, 1.0, 4.0)
+_BLIND_SECONDS = (0.25, 4.0)
 """When to compare after `connected`: upstream attaches its listener only after announcing it (U2)."""
 _AFTER_SENDING = 3.0
 _CROWDED_SECONDS = 5.0
