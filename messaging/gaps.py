@@ -203,9 +203,8 @@ class Gaps:
     async def _bring_in(self, messages: list[Message], known: dict[str, TopicState]) -> int:
         """Hand out what history has and readers don't; how many answers and steps that was."""
         found = {m.id: m for m in (*messages, *(message for message, _, _ in self._late))}
-        late, recovered = dict[str, tuple[Message, str, str]](), 0
-        while self._late:
-            late[self._late[0][0].id] = self._late.popleft()
+        late, recovered = {m.id: (m, json, event) for m, json, event in self._late}, 0
+        self._late.clear()
         for several in _in_parts(sorted(late.values(), key=lambda each: each[0].order)):
             familiar = await self._familiar([message for message, _, _ in several])
             for message, json, event in several:
