@@ -68,6 +68,7 @@ async def run(rig: Rig, seed: int, steps: int, *, patience: float = PATIENCE) ->
     for node in rig.nodes:
         node.deaths.clear()
         node.upsets.clear()
+        node.complaints()
     async with _people(rig) as people:
         laboratory = Laboratory(rig, books, people, dice)
         await _begin(laboratory, seed)
@@ -83,6 +84,8 @@ async def run(rig: Rig, seed: int, steps: int, *, patience: float = PATIENCE) ->
                 task.cancel()
             await close(laboratory.tabs)
             await rig.heal()
+    for node in rig.nodes:
+        deviations += [Deviation("other", f"{node.name} logged: {line}") for line in node.complaints()]
     verdict = Verdict(
         seed,
         steps,

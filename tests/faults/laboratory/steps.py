@@ -284,9 +284,11 @@ class Laboratory:
             topic = self.dice.choice(topics)
             deletion = Deletion(inbox, topic, "behind our back", time.monotonic())
             self.books.deletions.append(deletion)
-            await self.rig.delete_upstream(inbox.names, inbox.participant, topic)
-            deletion.done = time.monotonic()
-            self.books.say(f"delete {inbox} {topic[:20]!r} upstream")
+            if await self.rig.delete_upstream(inbox.names, inbox.participant, topic):
+                deletion.done = time.monotonic()
+                self.books.say(f"delete {inbox} {topic[:20]!r} upstream")
+            else:
+                self.books.deletions.remove(deletion)
 
     # -- tabs -------------------------------------------------------------------------------------------------
 
