@@ -179,12 +179,14 @@ async def opening(bench: Bench) -> Numbers:
     await load.open(bench.streams(load, range(base)), at_once=_AT_ONCE)
     await bench.rest()
     more = bench.streams(load, range(base, base + bench.scale.opening_more))
-    before = bench.cpu_seconds()
+    before, calls = bench.cpu_seconds(), bench.upstream.requests
     seconds = await load.open(more, at_once=_AT_ONCE)
-    cpu = bench.cpu_seconds() - before
-    load.close()
     found = {"opened_per_second": len(more) / seconds}
-    return {**found, "opening_cpu_ms": cpu / len(more) * 1e3} if bench.peer.is_process else found
+    if bench.peer.is_process:
+        found["opening_cpu_ms"] = (bench.cpu_seconds() - before) / len(more) * 1e3
+        found["opening_calls"] = (bench.upstream.requests - calls) / len(more)
+    load.close()
+    return found
 
 
 async def latency(bench: Bench) -> Numbers:
@@ -194,7 +196,9 @@ async def latency(bench: Bench) -> Numbers:
     await load.open(bench.streams(load, range(scale.latency_streams)), at_once=_AT_ONCE)
     await bench.rest()
     people = [participant(person) for person in range(scale.latency_streams)]
+    calls = bench.upstream.requests
     trial = await _hold(bench, load, people, scale.latency_rate, scale.seconds)
+    calls = bench.upstream.requests - calls
     wrong = load.lost + load.tally.duplicates + load.tally.disordered
     load.close()
     found = {
@@ -204,6 +208,7 @@ async def latency(bench: Bench) -> Numbers:
     }
     if bench.peer.is_process:
         found["cpu_us_per_message"] = trial.cpu_seconds / trial.delivered * 1e6
+        found["calls_per_1000_messages"] = calls / trial.delivered * 1e3
     return found
 
 

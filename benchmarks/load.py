@@ -240,7 +240,7 @@ class Load:
             self.comes_back_after = None
             for task in self._returning:
                 task.cancel()
-        for stream in tuple(streams or self.streams):
+        for stream in tuple(self.streams if streams is None else streams):
             stream.close()
 
 
