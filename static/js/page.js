@@ -22,6 +22,11 @@ document.addEventListener("htmx:beforeOnLoad", (event) => {
   signIn();
 });
 
+// A refusal takes the place of a topic, never of the messages or of a list: those stay as they are.
+document.addEventListener("htmx:beforeSwap", ({ detail }) => {
+  if (detail.xhr.status >= 400 && detail.target.id !== "thread-stage") detail.shouldSwap = false;
+});
+
 // What could not be loaded as a part is loaded as a page, which says what is wrong.
 document.addEventListener("htmx:responseError", ({ detail }) => {
   const link = detail.elt.getAttribute("href");
