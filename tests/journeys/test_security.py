@@ -515,6 +515,13 @@ async def test_two_tabs_are_in_two_tenants(
     site.xians.control("activation", tenant="globex", agent=INVOICES, name=site.activation, active=False)
 
 
+_LOOK_AGAIN = """() => new Promise((done) => {
+    document.addEventListener("htmx:afterOnLoad", done, { once: true });
+    document.dispatchEvent(new Event("topics:outdated"));
+})"""
+"""Fetch the list of topics anew, whatever comes of it."""
+
+
 async def test_an_agent_that_is_switched_off_says_so_and_what_was_said_stays(
     site: Site, context: BrowserContext, console: Console, desk: Page
 ) -> None:
@@ -528,6 +535,9 @@ async def test_an_agent_that_is_switched_off_says_so_and_what_was_said_stays(
     site.xians.cut()
     await expect(desk.locator("#connection")).to_have_attribute("data-state", "stopped", timeout=_SLOW)
     await expect(desk.locator("#connection-notice")).to_contain_text("This agent is switched off")
+    await expect(desk.locator(".answer")).to_contain_text("said before")
+    await desk.evaluate(_LOOK_AGAIN)
+    await expect(desk.locator("#topics a.topic")).to_have_count(1)  # a list that is refused stays as it was
     await expect(desk.locator(".answer")).to_contain_text("said before")
     await desk.reload()
     await expect(desk.locator(".composer-place")).to_contain_text("is switched off")
