@@ -37,6 +37,7 @@ XIANS_READ_TIMEOUT = env.number("XIANS_READ_TIMEOUT", 30, at_least=0.1, at_most=
 XIANS_HEARTBEAT_SECONDS = env.whole_number("XIANS_HEARTBEAT_SECONDS", 15, at_least=1, at_most=300)
 XIANS_FEED_GRACE_SECONDS = env.number("XIANS_FEED_GRACE_SECONDS", 30, at_least=0, at_most=3600)
 STREAM_MAX_PER_PARTICIPANT = env.whole_number("STREAM_MAX_PER_PARTICIPANT", 20, at_least=1, at_most=100_000)
+STREAM_MAX_PER_PROCESS = env.whole_number("STREAM_MAX_PER_PROCESS", 10_000, at_least=1, at_most=1_000_000)
 TENANTS_CACHE_SECONDS = env.whole_number("XIANS_TENANTS_CACHE_SECONDS", 120, at_least=0, at_most=3600)
 ACCESS_TOKEN_READER = "config.tokens.access_token"
 ACCESS_TOKEN_DUE = "config.tokens.is_due"

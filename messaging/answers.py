@@ -10,7 +10,7 @@ from typing import Any, Concatenate
 
 from django.http import HttpRequest, HttpResponseBase, JsonResponse
 
-from messaging.errors import Invalid, MessagingError, Unauthenticated, UpstreamRefused, UpstreamUnavailable
+from messaging.errors import Crowded, Invalid, MessagingError, Unauthenticated, UpstreamRefused, UpstreamUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ def refusal(problem: MessagingError) -> JsonResponse:
         details["field"] = problem.field
     if isinstance(problem, UpstreamRefused):
         details["retryable"] = False  # a person must act first
-    elif isinstance(problem, UpstreamUnavailable) and problem.throttled:
+    elif isinstance(problem, Crowded) or (isinstance(problem, UpstreamUnavailable) and problem.throttled):
         details["throttled"] = True  # waiting as told is no failure
     if problem.status >= 500:
         log.warning("%s %s: %s", request_id, problem.code, problem.detail)

@@ -7,6 +7,7 @@
     ├── Invalid                       400  a parameter is missing, over-long or malformed; names the field
     ├── TooManyStreams                429  this participant has as many streams open as we allow
     ├── Draining                      503  this process is shutting down
+    ├── Crowded                       503  this process has as many streams, or is opening as many, as it can
     ├── LedgerUnavailable             503  our own database cannot be reached
     └── UpstreamError
         ├── UpstreamUnavailable       503  connect, cut stream, 5xx, 429      -> back off, retry
@@ -24,6 +25,8 @@ An UpstreamError's `reason` says in one word what happened ("up_refused"): it be
 """
 
 from __future__ import annotations
+
+import random
 
 
 class MessagingError(Exception):
@@ -74,6 +77,18 @@ class TooManyStreams(MessagingError):
     status = 429
     sentence = "This conversation is open in too many places. Close a tab and try again."
     retry_after = 10
+
+
+class Crowded(MessagingError):
+    """Too much at once for this process: those who are told to wait come back spread over some seconds."""
+
+    code = "UPSTREAM_UNAVAILABLE"
+    status = 503
+    sentence = "Many people are coming in at once. It goes on in a moment."
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.retry_after = random.randint(2, 8)
 
 
 class UpstreamError(MessagingError):

@@ -89,6 +89,7 @@ class Hub:
         self._by_person: dict[str, set[Subscriber]] = {}
         self._elsewhere: dict[str, dict[str, tuple[int, float]]] = {}
         self._is_deserted = asyncio.Event()
+        self.count = 0  # readers in this process
 
     # -- readers ----------------------------------------------------------------------------------------------
 
@@ -100,6 +101,7 @@ class Hub:
         self._by_person.setdefault(subscriber.person, set()).add(subscriber)
         self.bus.join(_group(subscriber.person))
         self._tell_count(subscriber.person, asks=is_first)
+        self.count += 1
         metrics.streams_open.inc()
 
     def detach(self, subscriber: Subscriber, address: ThreadAddress | None) -> None:
@@ -108,6 +110,7 @@ class Hub:
         if subscriber not in mine:
             return
         mine.discard(subscriber)
+        self.count -= 1
         metrics.streams_open.dec()
         metrics.streams_closed.labels(subscriber.closed_because or "client").inc()
         if not mine:

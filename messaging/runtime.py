@@ -63,6 +63,7 @@ class Runtime:
             )
         )
         self.draining = asyncio.Event()
+        self.opening = 0  # streams that are just being opened
         self.visited: dict[ThreadAddress, InboxRef] = {}
         self.refreshed: dict[ThreadAddress, float] = {}
         self.refreshing: dict[ThreadAddress, asyncio.Task[None]] = {}

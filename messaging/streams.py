@@ -32,6 +32,8 @@ from messaging.wire import ThreadAddress
 log = logging.getLogger(__name__)
 
 _OPEN_SECONDS = 45
+_OPENING_AT_ONCE = 1_000
+"""A herd that comes back at once is let in so many at a time; the others come again, spread over some seconds."""
 opened: ContextVar[list[EventStream]] = ContextVar("opened")
 """The streams opened in this request: whoever ends the request closes them, since Django does so only when it is asked
 for a body (a reader may go, or stall, before)."""
@@ -72,9 +74,17 @@ class Wishes:
 async def open_stream(address: ThreadAddress, access: Access, wishes: Wishes) -> StreamResponse:
     """Open a stream of one inbox. Whatever is wrong is raised (errors.MessagingError) before the first byte."""
     runtime = current()
-    person = _admit(runtime, access)
+    _admit(runtime, access)
+    runtime.opening += 1
+    try:
+        return await _open(runtime, address, access, wishes)
+    finally:
+        runtime.opening -= 1
+
+
+async def _open(runtime: Runtime, address: ThreadAddress, access: Access, wishes: Wishes) -> StreamResponse:
     inbox = await visit(runtime, address, access)
-    _admit(runtime, access)  # once more: others came in, or we began to shut down, while we asked
+    person = _admit(runtime, access)  # once more: others came in, or we began to shut down, while we asked
     subscriber = Subscriber(person)
     feed = runtime.feeds.open(inbox, runtime.client.bearer(access.token))
     feed.attach(subscriber)
@@ -124,6 +134,8 @@ def _admit(runtime: Runtime, access: Access) -> str:
     person = hub.person_key(access.participant_id)
     if len(runtime.hub.readers_of(person)) >= settings.STREAM_MAX_PER_PARTICIPANT:
         raise errors.TooManyStreams("at the limit of streams per participant")
+    if runtime.opening > _OPENING_AT_ONCE or runtime.hub.count >= settings.STREAM_MAX_PER_PROCESS:
+        raise errors.Crowded(f"{runtime.opening} streams are being opened, {runtime.hub.count} are open")
     return person
 
 

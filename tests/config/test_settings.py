@@ -49,6 +49,7 @@ WRONG: list[tuple[str, str]] = [
     ("OIDC_ISSUER_URL", "login.example"),
     ("OIDC_SIGN_ALGORITHM", "none"),
     ("STREAM_MAX_PER_PARTICIPANT", "0"),
+    ("STREAM_MAX_PER_PROCESS", "0"),
 ]
 
 

@@ -45,6 +45,22 @@ async def test_it_refuses_more_streams_than_a_participant_may_have(site: Site, s
         assert answer.headers["retry-after"]
 
 
+async def test_a_full_process_asks_to_come_back_in_a_moment(site: Site, signed_in: SignIn) -> None:
+    small = site.another_process(STREAM_MAX_PER_PROCESS="2")
+    alice = await signed_in("alice@acme.example", app=small)
+    async with alice.listening():
+        async with alice.listening():
+            answer = await alice.get("listen")
+            assert (answer.status_code, answer.json()["code"]) == (503, "UPSTREAM_UNAVAILABLE")
+            assert answer.json()["details"]["throttled"] is True
+            assert 2 <= int(answer.headers["retry-after"]) <= 8
+        async with asyncio.timeout(PATIENCE):
+            while "portal_streams_open 1.0" not in (await alice.client.get("/metrics")).text:
+                await asyncio.sleep(0.05)
+        async with alice.listening():
+            pass
+
+
 @pytest.mark.parametrize("server", ["uvicorn", "daphne", "granian"])
 async def test_every_server_serves_it_and_says_goodbye(
     server: Server, app_server: AppServers, site: Site, signed_in: SignIn
