@@ -103,6 +103,13 @@ class Outlet:
             self.proven = max(self.proven, start)
             self.began_at = datetime.now(UTC)
 
+    def moment_ago(self) -> str:
+        """A place, by upstream's clock, before which nothing is on its way any more."""
+        if not self.start:
+            return _NOWHERE
+        now = int(self.start.partition("-")[0]) + (datetime.now(UTC) - self.began_at) // timedelta(microseconds=1)
+        return order_at(datetime.fromtimestamp(now / 1_000_000, UTC) - _SETTLING)
+
     # -- what is known ----------------------------------------------------------------------------------------
 
     @property

@@ -20,7 +20,6 @@ from messaging.wire import Message
 
 _SAME_MOMENT = timedelta(seconds=1)
 """How far the clocks of two processes may be apart."""
-_MOST = MARK_LENGTH * MOST_MARKS
 
 
 @dataclass(slots=True)
@@ -66,7 +65,7 @@ async def _from_history(runtime: Runtime, feed: Feed, cursor: Cursor, overlap: t
 
     None: too much, or nobody knows what.
     """
-    order = earlier(cursor.order, overlap)
+    order, limit = earlier(cursor.order, overlap), feed.outlet.moment_ago()
     messages = await _behind(runtime, feed, cursor, order, repeats=bool(overlap))
     if messages is None:
         return None
@@ -74,11 +73,14 @@ async def _from_history(runtime: Runtime, feed: Feed, cursor: Cursor, overlap: t
     found = {message.id: message for message in messages}
     heard = {item.message.id: item for item in feed.outlet.after(order) if item.message is not None}
     found = {message_id: item.message for message_id, item in heard.items() if item.message is not None} | found
-    for message in found.values():
-        # Or it would be counted after it was read here, or shown again elsewhere as late.
-        runtime.ledger.record(feed.inbox, message, is_late=True)
     ordered = sorted(found.values(), key=lambda message: message.order)
-    backlog = _backlog(feed.outlet.sealer, cursor, ordered, repeats=bool(overlap))
+    for message in ordered:
+        if feed.outlet.knows(message) or feed.outlet.is_old(message):
+            # Or it would be counted after it was read here, or shown again elsewhere as late.
+            runtime.ledger.record(feed.inbox, message, is_late=True)
+        else:
+            feed.outlet.hand_out(message)  # all its readers want it, and its cursors have to name it
+    backlog = _backlog(feed.outlet.sealer, cursor, ordered, limit, repeats=bool(overlap))
     return [item_of(message, *_as_heard(heard.get(message.id)), cursor=written) for message, written in backlog]
 
 
@@ -110,26 +112,56 @@ def _as_heard(item: StreamItem | None) -> tuple[str, str]:
     return (item.json, item.event) if item is not None else ("", "")
 
 
-def _backlog(sealer: Sealer, cursor: Cursor, messages: list[Message], *, repeats: bool) -> list[tuple[Message, str]]:
+def _backlog(
+    sealer: Sealer, cursor: Cursor, messages: list[Message], limit: str, *, repeats: bool
+) -> list[tuple[Message, str]]:
     """Messages, in order, for the holder of a cursor, each with the cursor that is right after it.
 
-    Those that the holder had are left out unless it `repeats`; they stay in the cursors' marks until passed.
+    Those that the holder had are left out unless it `repeats`.
     """
     had = [message for message in messages if message.order > cursor.order and mark(message.id) in cursor.marks]
-    unplaced = cursor.marks - {mark(message.id) for message in had}
-    extra = ""  # marks of messages that came late, with a place before the cursor's
-    sent_ms = int(cursor.sent_at.timestamp() * 1000)
-    now_ms = time.time_ns() // 1_000_000
-    backlog = []
-    for message in messages:
-        if mark(message.id) in cursor.marks and not repeats:
-            continue
-        order = max(cursor.order, message.order)
-        marks = "".join([*unplaced, *(mark(each.id) for each in had if each.order > order)])
-        is_late = message.order <= cursor.order and not repeats
+    trail = _Trail(sealer, cursor, had, limit)
+    return [
+        (message, trail.with_(message, is_late=message.order <= cursor.order and not repeats))
+        for message in messages
+        if repeats or mark(message.id) not in cursor.marks
+    ]
+
+
+class _Trail:
+    """The cursors of a reader who is given message after message.
+
+    Nobody knows whether something behind the `limit` was still on its way when history was read: what the reader has
+    of that is named, and of a burst summed up.
+    """
+
+    def __init__(self, sealer: Sealer, cursor: Cursor, had: list[Message], limit: str) -> None:
+        self._sealer = sealer
+        self._order = cursor.order
+        self._limit = limit
+        self._named = list(had)
+        self._unplaced = cursor.marks - {mark(message.id) for message in had}
+        self._late = ""  # marks of messages that came late, with a place before the cursor's
+        self._sent_ms = int(cursor.sent_at.timestamp() * 1000)
+        self._span: Span | None = None
+
+    def with_(self, message: Message, *, is_late: bool) -> str:
+        """The cursor of a reader who has been given this message, too."""
         if is_late:
-            extra += mark(message.id)
-            marks += extra
-        written = sealer.write(order, sent_ms if is_late else now_ms, marks[:_MOST])
-        backlog.append((message, written))
-    return backlog
+            self._late += mark(message.id)
+            return self._write(self._sent_ms, self._late)
+        self._order = max(self._order, min(message.order, self._limit))
+        self._named = [each for each in (*self._named, message) if each.order > self._order]
+        if len(self._named) + len(self._unplaced) > MOST_MARKS:
+            self._sum_up(message.order)
+        return self._write(time.time_ns() // 1_000_000, "")
+
+    def _sum_up(self, order: str) -> None:
+        span = self._span or Span(self._order)
+        self._span = span.with_(each.id for each in self._named if each.order <= order)
+        self._order = max(self._order, order)
+        self._named = [each for each in self._named if each.order > order]
+
+    def _write(self, sent_ms: int, late: str) -> str:
+        marks = "".join([late, *self._unplaced, *(mark(each.id) for each in self._named)])
+        return self._sealer.write(self._order, sent_ms, marks[: MARK_LENGTH * MOST_MARKS], self._span)
