@@ -30,6 +30,8 @@ _SEND_SECONDS = 5
 _EVERYBODY = "portal.everybody"
 AWAY = (OSError, TimeoutError, RedisError)
 """What the channel layer raises when it can't be reached."""
+_BROKEN = (*AWAY, RuntimeError)
+"""What it raises besides, under uvloop: its connection was closed under its hands."""
 
 type Notice = dict[str, Any]
 
@@ -108,19 +110,19 @@ class Bus:
 
     async def _enter(self, group: str) -> None:
         if self._channel:
-            with suppress(*AWAY):
+            with suppress(*_BROKEN):
                 await get_channel_layer().group_add(group, self._channel)
 
     async def _exit(self, group: str) -> None:
         if self._channel and group not in self._groups:
-            with suppress(*AWAY):
+            with suppress(*_BROKEN):
                 await get_channel_layer().group_discard(group, self._channel)
 
     async def _send(self, group: str, notice: Notice) -> None:
         try:
             async with asyncio.timeout(_SEND_SECONDS):
                 await get_channel_layer().group_send(group, {"type": "look.again", "origin": self._origin, **notice})
-        except AWAY as problem:
+        except _BROKEN as problem:
             # The other processes look at everything when the layer is back (D5).
             self._lost(type(problem).__name__)
 
@@ -135,7 +137,7 @@ class Bus:
                 failures = 0
                 while True:
                     await self._take(await layer.receive(self._channel))
-            except AWAY as problem:
+            except _BROKEN as problem:
                 self._channel = ""
                 self._lost(type(problem).__name__)
                 delay = _RETRY_SECONDS[min(failures, len(_RETRY_SECONDS) - 1)]
@@ -160,7 +162,7 @@ class Bus:
                 await self._renew()
             self._sent += 1
             if self._channel:
-                with suppress(*AWAY):
+                with suppress(*_BROKEN):
                     async with asyncio.timeout(_ECHO_SECONDS):
                         await get_channel_layer().send(self._channel, {"type": "echo", "echo": self._sent})
 
@@ -171,7 +173,7 @@ class Bus:
         hearing.cancel()
         await asyncio.gather(hearing, return_exceptions=True)
         self._channel = ""
-        with suppress(*AWAY):
+        with suppress(*_BROKEN):
             async with asyncio.timeout(_SEND_SECONDS):
                 await get_channel_layer().flush()
         self._tasks = [asyncio.create_task(self._hear(), name="bus"), *others]

@@ -58,9 +58,15 @@ async def send(
     if task is None:
         work = _send(runtime, inbox, access, Outgoing(text, topic, request_id, extras or {}))
         task = runtime.sending[key] = asyncio.create_task(work)
-        task.add_done_callback(lambda _: runtime.sending.pop(key, None))
+        task.add_done_callback(lambda done: _over(runtime, key, done))
     # A person who leaves doesn't take back what was sent; and a repeat waits for the first and hears the same.
     return Sent(await asyncio.shield(task), request_id)
+
+
+def _over(runtime: Runtime, key: tuple[InboxRef, str], task: asyncio.Task[str]) -> None:
+    runtime.sending.pop(key, None)
+    if not task.cancelled():
+        task.exception()  # whoever is still there has been told
 
 
 async def _send(runtime: Runtime, inbox: InboxRef, access: Access, outgoing: Outgoing) -> str:
