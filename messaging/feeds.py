@@ -123,13 +123,14 @@ class Feed:
 
     async def _listen_once(self) -> errors.UpstreamError:
         try:
+            taken = 0
             async with self._around.client.listen(self.address, bearer=self.bearer) as reads:
                 async for events in reads:
-                    for count, event in enumerate(events, start=1):
+                    for event in events:
                         self._take(event)
-                        if count % _AT_ONCE == 0:
+                        taken += 1
+                        if taken % _AT_ONCE == 0:  # reading what is there already doesn't let anybody else run
                             await asyncio.sleep(0)
-                    await asyncio.sleep(0)  # a read of what is there already doesn't let anybody else run
         except errors.UpstreamError as problem:
             metrics.upstream_connects.labels(type(problem).__name__).inc()
             return problem

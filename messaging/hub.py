@@ -40,7 +40,7 @@ class Subscriber:
             return
         self._items.append(item)
         self._bytes += len(item.json)
-        self._wake()
+        self.wake()
 
     def close(self, reason: str) -> None:
         """End the stream once its reader has taken what is queued; nothing more is taken after these reasons."""
@@ -48,7 +48,7 @@ class Subscriber:
             self.closed_because = reason
             if reason in DROPS_QUEUE:
                 self._items.clear()
-            self._wake()
+            self.wake()
 
     def take(self) -> list[StreamItem]:
         """Everything that is queued now."""
@@ -57,20 +57,18 @@ class Subscriber:
         self._bytes = 0
         return items
 
-    async def wait(self, until: float) -> None:
-        """Return when something is queued, the subscriber is closed, or the loop's clock shows `until`."""
+    async def wait(self) -> None:
+        """Return when something is queued, the subscriber is closed, or somebody wakes it."""
         if self._items or self.closed_because is not None:
             return
-        loop = asyncio.get_running_loop()
-        self._waiter = loop.create_future()
-        alarm = loop.call_at(until, self._wake)
+        self._waiter = asyncio.get_running_loop().create_future()
         try:
             await self._waiter
         finally:
-            alarm.cancel()
             self._waiter = None
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Let the reader look up, if it waits."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 

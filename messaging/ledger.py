@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from channels.db import database_sync_to_async
@@ -35,7 +36,8 @@ _BATCH = 2_000
 _MAX_WAITING = 50_000
 _LOOKED_AT = 500
 _FLUSH_SECONDS = 5
-_PAUSE_SECONDS = 0.02  # between batches: receipts that come in bursts are written together
+_PAUSE_SECONDS = 0.15
+"""Between batches: receipts of many inboxes are written together. Whoever waits for them to be written hurries it."""
 _RETRY_SECONDS = (0.2, 0.5, 1, 2, 5)
 
 
@@ -50,6 +52,7 @@ class Ledger:
         self._written = 0
         self._queued = 0
         self._progress = asyncio.Event()
+        self._hurry = asyncio.Event()
         self._finding = Batch(lambda addresses: self.run(unread.find, addresses))
         self._surveys = Batch(lambda inboxes: self.run(unread.topic_states, inboxes))
         self._counting = Batch(lambda inboxes: self.run(unread.counts, inboxes))
@@ -97,6 +100,8 @@ class Ledger:
     async def flush(self) -> None:
         """Return when everything queued so far is written; LedgerUnavailable when that takes too long."""
         goal = self._queued
+        if self._written < goal:
+            self._hurry.set()
         try:
             async with asyncio.timeout(_FLUSH_SECONDS):
                 while self._written < goal:
@@ -130,8 +135,14 @@ class Ledger:
             for inbox, by_topic in counts.items():
                 self.announce(inbox, by_topic)
                 self._hub.tell(person_key(inbox.address.participant_id), {"what": "unread", "inbox": inbox.told()})
-            await asyncio.sleep(_PAUSE_SECONDS)
+            await self._rest()
         metrics.ledger_waiting.set(0)
+
+    async def _rest(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_PAUSE_SECONDS):
+                await self._hurry.wait()
+        self._hurry.clear()
 
     async def _write(self, batch: list[Record | Move | Read]) -> dict[InboxRef, CountsByTopic]:
         try:

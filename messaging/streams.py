@@ -173,11 +173,12 @@ class EventStream:
         self._backlog = start.backlog
         self._sent_already = {item.message.id for item in start.backlog if item.message is not None}
         self._had = start.had
-        self._had_until = time.monotonic() + _HAD_SECONDS
+        self._had_until = time.monotonic() + _HAD_SECONDS if start.backlog or start.had else 0
         self._unconfirmed: list[str] = []
         self._greeting = self._connected(thread_id) + (_resync(start.resync) if start.resync else b"")
         self._greeting += wishes.encode(StreamItem("counts", counts=start.counts))
-        self._next_heartbeat = time.monotonic() + wishes.heartbeat_seconds
+        self._is_heartbeat_due = False
+        self._alarm = self._loop.call_later(wishes.heartbeat_seconds, self._ring)
         self._is_over = False
         opened.get([]).append(self)
 
@@ -187,7 +188,7 @@ class EventStream:
     async def __anext__(self) -> bytes:
         self._confirm()  # Django asks for more only when what we gave it has been sent
         while not self._is_over:
-            if time.monotonic() >= self._next_heartbeat:
+            if self._is_heartbeat_due:
                 return self._heartbeat()
             if self._subscriber.closed_because in hub.DROPS_QUEUE:
                 self._backlog, self._greeting = [], b""
@@ -200,7 +201,7 @@ class EventStream:
                 if farewell:
                     return farewell
                 break
-            await self._subscriber.wait(self._next_heartbeat)
+            await self._subscriber.wait()
         self.close()
         raise StopAsyncIteration
 
@@ -209,7 +210,11 @@ class EventStream:
         self._subscriber.close("client")
 
     def close(self) -> None:
-        self._loop.call_soon_threadsafe(self._on_close)
+        self._loop.call_soon_threadsafe(self._end)
+
+    def _end(self) -> None:
+        self._alarm.cancel()
+        self._on_close()
 
     async def _take(self) -> bytes:
         if self._greeting:
@@ -266,8 +271,13 @@ class EventStream:
         }
         return sse.encode("connected", json.dumps(told))
 
+    def _ring(self) -> None:
+        self._is_heartbeat_due = True
+        self._subscriber.wake()
+
     def _heartbeat(self) -> bytes:
-        self._next_heartbeat = time.monotonic() + self._wishes.heartbeat_seconds
+        self._is_heartbeat_due = False
+        self._alarm = self._loop.call_later(self._wishes.heartbeat_seconds, self._ring)
         mine = self._runtime.hub.streams_of(self._subscriber.person)
         return sse.encode("heartbeat", json.dumps({"timestamp": _now(), "subscriberCount": mine}))
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from argparse import ArgumentParser
+from contextlib import suppress
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
@@ -56,7 +57,9 @@ class Command(BaseCommand):
     async def _follow(self, runtime: Runtime, subscriber: Subscriber, *, is_json: bool, seconds: float | None) -> None:
         end = time.monotonic() + seconds if seconds is not None else float("inf")
         while time.monotonic() < end and subscriber.closed_because is None:
-            await subscriber.wait(min(end, time.monotonic() + 60))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(None if end == float("inf") else end - time.monotonic()):
+                    await subscriber.wait()
             for item in subscriber.take():
                 told = _told(item)
                 if told:
