@@ -160,7 +160,7 @@ class Gaps:
             await ledger.run(unread.forget_survey, self._inbox)
             self._expected = None
         if self._expected is None:
-            self._expected = await ledger.topic_states(self._inbox)
+            self._expected = dict(await ledger.topic_states(self._inbox))  # others are told the same ones
             self._is_settled = True
         known = dict(self._expected)
         provable = self._outlet.provable()

@@ -153,8 +153,9 @@ class Outlet:
     def hand_out(self, message: Message, json: str = "", event: str = "") -> None:
         """Give a message to every reader, put it into the ring and queue its receipt."""
         self.remember(message, hash(json) if json else 0)
-        is_late = message.order < self.head
-        if not is_late:
+        compared = self._span.start if self._span is not None else self.proven
+        is_late = message.order <= compared  # anywhere else no cursor, of any process, vouches for it yet
+        if message.order >= self.head:
             self.head, self._head_since = message.order, time.monotonic()
         self._put_behind(message)
         item = self._item(message, json, event)

@@ -76,8 +76,7 @@ async def _from_history(runtime: Runtime, feed: Feed, cursor: Cursor, overlap: t
     ordered = sorted(found.values(), key=lambda message: message.order)
     for message in ordered:
         if feed.outlet.knows(message) or feed.outlet.is_old(message):
-            # Or it would be counted after it was read here, or shown again elsewhere as late.
-            runtime.ledger.record(feed.inbox, message, is_late=True)
+            runtime.ledger.record(feed.inbox, message)  # or it would be counted after it was read here
         else:
             feed.outlet.hand_out(message)  # all its readers want it, and its cursors have to name it
     backlog = _backlog(feed.outlet.sealer, cursor, ordered, limit, repeats=bool(overlap))

@@ -195,7 +195,9 @@ class Judge:
 
     def _shown(self, tab: Tab) -> Iterator[Deviation]:
         times = Counter(showing.id for showing in tab.showings)
-        for message_id, count in times.items():
+        afresh = [at for connection in tab.connections for at in connection.resyncs]  # it then shows all of it anew
+        chapters = Counter((showing.id, sum(at < showing.at for at in afresh)) for showing in tab.showings)
+        for (message_id, _), count in chapters.items():
             stored = self._books.stored.get(message_id)
             if stored is None or stored.inbox != tab.inbox:
                 yield Deviation("other", f"{tab} was shown a message that isn't of this inbox", message_id)
