@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
+import httpx
+
 from tests.faults.proxy import FaultProxies
 from tests.messaging.conftest import SignIn, Site
-from tests.messaging.people import PATIENCE, Person
+from tests.messaging.people import PATIENCE, Listener, Person
+from tests.services.redis import Redis
 
 
 async def test_what_arrives_while_a_stream_is_being_opened_comes_once(site: Site, alice: Person) -> None:
@@ -78,6 +81,24 @@ async def test_what_one_process_never_heard_of_another_replays(
             own_site.answer("newest")
             await again.until(lambda me: "newest" in me.texts())
             assert again.texts() == ["while one is cut off", "newest"]
+
+
+async def test_a_tab_of_another_process_that_hears_nothing_itself_is_told(
+    redis: Redis, own_site: Site, signed_in: SignIn
+) -> None:
+    """D5: the other process has no stream of this inbox and writes nothing: it knows by being told, each time."""
+    here, there = (own_site.another_process(REDIS_URL=redis.url) for _ in range(2))
+    alice = await signed_in("alice@acme.example", app=here)
+    overview = alice.client.stream("GET", f"{there.url}/dashboard/stream/", timeout=httpx.Timeout(60))
+    async with alice.listening(), overview as response, asyncio.TaskGroup() as tasks:
+        dashboard = Listener(response)
+        reading = tasks.create_task(dashboard.read())
+        await dashboard.next("connected")
+        for number in range(1, 4):
+            told = len(dashboard.named("unread"))
+            own_site.answer(f"answer {number}", topic="t")
+            await dashboard.until(lambda me, told=told: len(me.named("unread")) > told, within=3)  # type: ignore[misc]
+        reading.cancel()
 
 
 async def _listened_to(site: Site, *, by: int) -> None:
