@@ -20,7 +20,7 @@ text { font: 13px system-ui, sans-serif; fill: #1f2328; }
   .ours { fill: #4493f8; }
   .track { fill: #21262d; }
 }"""
-_COLUMNS, _WIDTH, _GAP = 2, 430, 30
+_COLUMNS, _WIDTH, _GAP = 2, 470, 20
 _LINE, _HEAD, _FOOT = 24, 30, 22
 _NAME, _LENGTH = 58, 290
 

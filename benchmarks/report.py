@@ -38,7 +38,7 @@ ROWS = (
     Row("database_connections", "database connections at {idle[1]:,}"),
     Row("upstream_connections", "upstream connections at {idle[1]:,}"),
     Row("upstream_streams_5_tabs", "upstream streams for 5 tabs of a person", is_drawn=True),
-    Row("left_after_2s", "upstream streams left 2 s after all {idle[1]:,} have gone", is_drawn=True),
+    Row("left_after_2s", "upstream streams left 2 s after all have gone", is_drawn=True),
     Row("opened_per_second", "streams opened a second at {opening_base:,} open", "higher", is_drawn=True),
     Row("opening_cpu_ms", "CPU ms per opened stream"),
     Row("opening_calls", "other calls to upstream meanwhile, per stream", ""),

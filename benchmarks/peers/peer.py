@@ -13,9 +13,10 @@ import psutil
 
 from benchmarks.threads import ACTIVATION, AGENT, TENANT, participant
 from tests.services.ports import free_port
-from tests.services.process import Process, Ready, listens
+from tests.services.process import Process, ProcessFailed, Ready, listens
 
 _START_SECONDS = 60
+_TRIES = 3
 CORE = 0
 """The core of what is measured; upstream, clients and database share the other."""
 _NAMES = f"agentName={AGENT}&activationName={ACTIVATION}".replace(" ", "%20")
@@ -46,23 +47,36 @@ class Peer(ABC):
     def ready(self) -> Ready:
         return listens(self.port)
 
-    def _is_up(self, process: Process) -> bool:
-        """Ready, and it is our process that listens there: another run on this machine may have taken the port."""
-        sockets = psutil.Process(process.pid).net_connections("tcp4")
-        listening = {each.laddr.port for each in sockets if each.status == psutil.CONN_LISTEN}
-        return self.port in listening and self.ready()(process)
-
     @property
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
 
     async def start(self) -> None:
+        """Start it, or start it again: that on the same port."""
+        for tries_left in reversed(range(1 if self._process else _TRIES)):
+            try:
+                self._process = await asyncio.to_thread(self._launch)
+            except ProcessFailed:
+                if not tries_left:
+                    raise
+                self.port = free_port()
+            else:
+                return
+
+    def _launch(self) -> Process:
         argv = [sys.executable, "-m", "benchmarks.pinned", str(CORE), *self.argv()]
         log = self.folder / f"{self.name}.log"
-        self._process = await asyncio.to_thread(
-            lambda: Process(argv, log=log, ready=self._is_up, env=self.env(), timeout=_START_SECONDS)
-        )
+        return Process(argv, log=log, ready=self._is_up, env=self.env(), timeout=_START_SECONDS)
+
+    def _is_up(self, process: Process) -> bool:
+        """Ready, and it is our process that listens there: another run on this machine may have taken the port."""
+        try:
+            sockets = psutil.Process(process.pid).net_connections("tcp4")
+        except psutil.NoSuchProcess:
+            return False
+        listening = {each.laddr.port for each in sockets if each.status == psutil.CONN_LISTEN}
+        return self.port in listening and self.ready()(process)
 
     async def stop(self) -> None:
         """SIGTERM, and wait."""
