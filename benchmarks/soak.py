@@ -16,7 +16,7 @@ from pathlib import Path
 
 import uvloop
 
-from benchmarks.load import Load, Stream, until
+from benchmarks.load import Load, NotOpened, Stream, until
 from benchmarks.measure import percentile, usage
 from benchmarks.peers.peer import Peer
 from benchmarks.run import rig
@@ -56,7 +56,14 @@ class Soak:
         pump = Pump(self.upstream, self._names(), self.per_second)
         until_then = time.perf_counter() + seconds
         while time.perf_counter() < until_then:
-            await asyncio.gather(self._churn(load, pump), asyncio.sleep(1))
+            shut_out: list[str] = []
+            try:
+                await asyncio.gather(self._churn(load, pump), asyncio.sleep(1))
+            except* NotOpened as problems:
+                shut_out = [f"a stream was not opened: {problem}" for problem in problems.exceptions]
+            if shut_out:
+                pump.stop()
+                return shut_out
             self.rss.append(usage(self.peer.pid).rss_kb)
             _say_how_it_goes(load, self.rss)
         written = pump.stop()
