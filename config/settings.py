@@ -213,7 +213,7 @@ SECURE_CSP = {
 STATIC_URL = "/static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"
 STATICFILES_DIRS = [BASE_DIR / "static"]
-_is_collected = (STATIC_ROOT / "staticfiles.json").exists()
+_is_collected = (STATIC_ROOT / "staticfiles.json").exists() or "collectstatic" in sys.argv  # which is about to write it
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {
