@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -88,7 +89,9 @@ class Person:
         return await self.client.delete(self.path(call), params={**self.names, **query}, headers=self.csrf())
 
     def csrf(self) -> dict[str, str]:
-        return {"X-CSRFToken": self.client.cookies.get("csrftoken") or ""}
+        """What a form of the site's own would bring along."""
+        token = self.client.cookies.get("csrftoken") or self.client.cookies.get("__Host-csrftoken")
+        return {"X-CSRFToken": token or "", "Origin": str(self.client.base_url).rstrip("/")}
 
     async def unread(self, **query: Any) -> dict[str | None, int]:
         """Unread by topic."""
@@ -121,9 +124,10 @@ class Person:
                 await asyncio.gather(reading, return_exceptions=True)
 
 
-async def sign_in(base_url: str, email: str, names: dict[str, str]) -> Person:
-    """Go through the provider's own form, as a browser does."""
-    client = httpx.AsyncClient(base_url=base_url, timeout=30, limits=httpx.Limits(max_connections=None))
+async def sign_in(base_url: str, email: str, names: dict[str, str], *, trust: ssl.SSLContext | None = None) -> Person:
+    """Go through the provider's own form, as a browser does; `trust` is for a site with HTTPS."""
+    limits = httpx.Limits(max_connections=None)
+    client = httpx.AsyncClient(base_url=base_url, timeout=30, limits=limits, verify=trust or True)
     at_provider = (await client.get("/oidc/authenticate/", params={"next": "/dashboard/"})).headers["location"]
     back = await client.post(at_provider, data={"sub": email})
     assert back.is_redirect, back.text
