@@ -79,6 +79,7 @@ async def _from_history(runtime: Runtime, feed: Feed, cursor: Cursor, overlap: t
             runtime.ledger.record(feed.inbox, message)  # or it would be counted after it was read here
         else:
             feed.outlet.hand_out(message)  # all its readers want it, and its cursors have to name it
+    await runtime.ledger.flush()  # cursors vouch only for what the database knows, too
     backlog = _backlog(feed.outlet.sealer, cursor, ordered, limit, repeats=bool(overlap))
     return [item_of(message, *_as_heard(heard.get(message.id)), cursor=written) for message, written in backlog]
 
