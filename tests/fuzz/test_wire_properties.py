@@ -155,10 +155,12 @@ def test_any_complaint_is_a_sentence(body: bytes) -> None:
 
 
 cursor_like = st.builds(
-    "{}-{}.{}.{}".format,
+    "{}-{}.{}.{}.{}.{}".format,
     st.sampled_from(["0" * 17, "01782982144412000", "٠" * 17, "9" * 18, "1"]),
     st.text("azAZ09_~-é", max_size=33),
     st.sampled_from(["0", "z" * 10, "z" * 11, "", "mywpiww0", "é"]),
+    st.text("azAZ09_-é", max_size=9),
+    st.sampled_from(["", "0*1*2", "01782982144412000-x*3*0123456789abcdef", "01782982144412000-x*٣*0123456789abcdef"]),
     st.text("0123456789abcdef", min_size=9, max_size=11),
 )
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import httpx
 
-from tests.faults.proxy import FaultProxies
+from messaging.cursors import MOST_MARKS
+from tests.faults.proxy import FaultProxies, FaultProxy
 from tests.messaging.conftest import SignIn, Site
 from tests.messaging.people import PATIENCE, Listener, Person
 from tests.services.redis import Redis
@@ -56,24 +60,40 @@ async def test_two_processes_send_a_request_id_once(site: Site, signed_in: SignI
     assert [message["requestId"] for message in site.xians.truth(**site.thread)] == ["r-1"]
 
 
-async def test_what_one_process_never_heard_of_another_replays(
-    own_site: Site, signed_in: SignIn, fault_proxy: FaultProxies
-) -> None:
-    """D1: the newest message that a reader got says nothing of an older one that its process missed."""
-    link = fault_proxy(own_site.xians.port)
-    here = own_site.another_process(XIANS_SERVER_URL=link.url)
-    alice = await signed_in("alice@acme.example", app=here)
-    async with alice.listening(base_url=own_site.app.url) as other, alice.listening() as deaf:
+@asynccontextmanager
+async def one_deaf_process(own_site: Site, alice: Person, link: FaultProxy) -> AsyncIterator[Listener]:
+    """Alice's reader at a process whose `link` to upstream was down while an answer came.
+
+    That process can't compare with upstream, so it doesn't know; the site's own process had the answer.
+    """
+    await alice.unread()
+    async with AsyncExitStack() as streams:
+        asked = len(own_site.xians.requests(route="topics"))
+        other = await streams.enter_async_context(alice.listening(base_url=own_site.app.url))
+        async with asyncio.timeout(PATIENCE):  # it compares again only after it has compared
+            while len(own_site.xians.requests(route="topics")) < asked + 2:
+                await asyncio.sleep(0.05)
+        deaf = await streams.enter_async_context(alice.listening())
         own_site.answer("to both")
         await deaf.next("Chat")
         await other.next("Chat")
-        own_site.xians.refuse(route="topics", status=500)  # from now on nobody can compare
+        own_site.xians.refuse(route="topics", status=500)
         link.down()
         await _listened_to(own_site, by=1)
         own_site.answer("while one is cut off")
         await other.next("Chat", 2)
         link.up()
         await _listened_to(own_site, by=2)
+        yield deaf
+
+
+async def test_what_one_process_never_heard_of_another_replays(
+    own_site: Site, signed_in: SignIn, fault_proxy: FaultProxies
+) -> None:
+    """D1: the newest message that a reader got says nothing of an older one that its process missed."""
+    link = fault_proxy(own_site.xians.port)
+    alice = await signed_in("alice@acme.example", app=own_site.another_process(XIANS_SERVER_URL=link.url))
+    async with one_deaf_process(own_site, alice, link) as deaf:
         own_site.answer("newer")
         last = (await deaf.next("Chat", 2)).id
         assert deaf.texts() == ["to both", "newer"]
@@ -81,6 +101,23 @@ async def test_what_one_process_never_heard_of_another_replays(
             own_site.answer("newest")
             await again.until(lambda me: "newest" in me.texts())
             assert again.texts() == ["while one is cut off", "newest"]
+
+
+async def test_a_burst_with_a_hole_in_it_is_not_taken_for_whole(
+    own_site: Site, signed_in: SignIn, fault_proxy: FaultProxies
+) -> None:
+    """D1: as before, with more messages behind the missing one than a cursor can name: then it has to be said."""
+    link = fault_proxy(own_site.xians.port)
+    alice = await signed_in("alice@acme.example", app=own_site.another_process(XIANS_SERVER_URL=link.url))
+    async with one_deaf_process(own_site, alice, link) as deaf:
+        own_site.settle()
+        thread = {key: value for key, value in own_site.thread.items() if key != "participant"}
+        own_site.xians.control("burst", count=2 * MOST_MARKS, participants=[alice.email], **thread)
+        last = (await deaf.next("Chat", 1 + 2 * MOST_MARKS)).id
+        assert "while one is cut off" not in deaf.texts()
+        own_site.xians.forgive()
+        async with alice.listening(base_url=own_site.app.url, last_event_id=last) as again:
+            assert json.loads((await again.next("resync")).data)["reason"]
 
 
 async def test_a_tab_of_another_process_that_hears_nothing_itself_is_told(
