@@ -52,6 +52,7 @@ mutants: services
 bench: .venv/.dev
 	@scripts/services postgresql nginx
 	.venv/bin/python -m benchmarks --output docs/benchmarks $(ARGS)
+	.venv/bin/python -m benchmarks.growth --write
 
 soak-load: .venv/.dev
 	@scripts/services postgresql
