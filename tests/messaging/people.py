@@ -89,9 +89,10 @@ class Person:
         return await self.client.delete(self.path(call), params={**self.names, **query}, headers=self.csrf())
 
     def csrf(self) -> dict[str, str]:
-        """What a form of the site's own would bring along."""
-        token = self.client.cookies.get("csrftoken") or self.client.cookies.get("__Host-csrftoken")
-        return {"X-CSRFToken": token or "", "Origin": str(self.client.base_url).rstrip("/")}
+        """What a page of the site sends along; over HTTPS the origin, too."""
+        token = self.client.cookies.get("csrftoken") or self.client.cookies.get("__Host-csrftoken") or ""
+        is_https = self.client.base_url.scheme == "https"
+        return {"X-CSRFToken": token, **({"Origin": str(self.client.base_url).rstrip("/")} if is_https else {})}
 
     async def unread(self, **query: Any) -> dict[str | None, int]:
         """Unread by topic."""
