@@ -26,13 +26,15 @@ _SAME_MOMENT = timedelta(seconds=1)
 class Start:
     """Where a stream begins: what its reader missed, or why that can't be told (`resync`).
 
-    `had`: what the reader was handed by another feed, which this one may still hand out.
+    `had`: what the reader was handed by another feed, which this one may still hand out; `summed_up`: the ids of those
+    messages that its cursor knew only as a sum.
     """
 
     backlog: list[StreamItem] = field(default_factory=list)
     resync: str | None = None
     resumed: str = "fresh"
     had: Cursor | None = None
+    summed_up: frozenset[str] = frozenset()
     counts: CountsByTopic = field(default_factory=dict)
 
 
@@ -54,22 +56,20 @@ async def find_start(runtime: Runtime, feed: Feed, text: str | None, overlap: ti
         return Start(backlog, resumed="memory", had=cursor)
     if not feed.is_complete:
         await feed.gaps.compare()
-    backlog = await _from_history(runtime, feed, cursor, overlap)
-    if backlog is None:
-        return Start(resync="too-much-missed", resumed="refused")
-    return Start(backlog, resumed="history", had=None if overlap else cursor)
+    return await _from_history(runtime, feed, cursor, overlap)
 
 
-async def _from_history(runtime: Runtime, feed: Feed, cursor: Cursor, overlap: timedelta) -> list[StreamItem] | None:
+async def _from_history(runtime: Runtime, feed: Feed, cursor: Cursor, overlap: timedelta) -> Start:
     """What came after a cursor that memory doesn't reach: upstream's history merged with memory.
 
-    None: too much, or nobody knows what.
+    `resync`: too much, or nobody knows what.
     """
     order, limit = earlier(cursor.order, overlap), feed.outlet.moment_ago()
-    messages = await _behind(runtime, feed, cursor, order, repeats=bool(overlap))
-    if messages is None:
-        return None
-    messages += await _late(runtime, feed, cursor, order)
+    read = await _behind(runtime, feed, cursor, order, repeats=bool(overlap))
+    if read is None:
+        return Start(resync="too-much-missed", resumed="refused")
+    messages, summed_up = read
+    messages += [message for message in await _late(runtime, feed, cursor, order) if message.id not in summed_up]
     found = {message.id: message for message in messages}
     heard = {item.message.id: item for item in feed.outlet.after(order) if item.message is not None}
     found = {message_id: item.message for message_id, item in heard.items() if item.message is not None} | found
@@ -81,20 +81,23 @@ async def _from_history(runtime: Runtime, feed: Feed, cursor: Cursor, overlap: t
             feed.outlet.hand_out(message)  # all its readers want it, and its cursors have to name it
     await runtime.ledger.flush()  # cursors vouch only for what the database knows, too
     backlog = _backlog(feed.outlet.sealer, cursor, ordered, limit, repeats=bool(overlap))
-    return [item_of(message, *_as_heard(heard.get(message.id)), cursor=written) for message, written in backlog]
+    items = [item_of(message, *_as_heard(heard.get(message.id)), cursor=written) for message, written in backlog]
+    return Start(items, resumed="history", had=None if overlap else cursor, summed_up=summed_up)
 
 
-async def _behind(runtime: Runtime, feed: Feed, cursor: Cursor, order: str, *, repeats: bool) -> list[Message] | None:
-    """Everything behind an order, if it is sure that the cursor's holder had everything before."""
+async def _behind(
+    runtime: Runtime, feed: Feed, cursor: Cursor, order: str, *, repeats: bool
+) -> tuple[list[Message], frozenset[str]] | None:
+    """Everything behind an order, if it is sure that the cursor's holder had everything before; and the ids of those
+    messages before that the cursor names by their sum only."""
     start = order if cursor.span is None else min(order, cursor.span.start)
     messages, is_all = await catchup.after(runtime.client, feed.address, start, bearer=feed.bearer)
     if not is_all:
         return None
-    if cursor.span is not None and not repeats:
-        had = Span(start).with_(message.id for message in messages if message.order <= cursor.order)
-        if had != cursor.span:
-            return None  # something was left out in the middle of a burst
-    return [message for message in messages if message.order > order or repeats]
+    had = frozenset(message.id for message in messages if message.order <= cursor.order)
+    if cursor.span is not None and not repeats and Span(start).with_(had) != cursor.span:
+        return None  # something was left out in the middle of a burst
+    return [message for message in messages if message.order > order or repeats], had
 
 
 async def _late(runtime: Runtime, feed: Feed, cursor: Cursor, order: str) -> list[Message]:

@@ -171,7 +171,7 @@ class EventStream:
         self._on_close = leave
         self._loop = asyncio.get_running_loop()
         self._backlog = start.backlog
-        self._sent_already = {item.message.id for item in start.backlog if item.message is not None}
+        self._sent_already = {item.message.id for item in start.backlog if item.message is not None} | start.summed_up
         self._had = start.had
         self._had_until = time.monotonic() + _HAD_SECONDS if start.backlog or start.had else 0
         self._unconfirmed: list[str] = []
