@@ -128,7 +128,10 @@ class Rig:
         self.upstream_restarting = asyncio.Lock()
 
     def _client(self) -> httpx.AsyncClient:
-        return httpx.AsyncClient(base_url=self.xians.url, timeout=30)
+        # No connection outlives its call: each run has an event loop of its own.
+        return httpx.AsyncClient(
+            base_url=self.xians.url, timeout=30, limits=httpx.Limits(max_connections=None, max_keepalive_connections=0)
+        )
 
     async def control(self, name: str, /, **arguments: Any) -> Any:
         """One control call to upstream, past every proxy; never while it restarts."""
