@@ -36,7 +36,8 @@ class Difference:
     than we fetch, and the order up to which they were not looked at; `gone`: topics that were listed before and hold
     no message now, and the order up to which they were seen; `missing`: the same of topics so young that a replica may
     only be behind; `whole`: the ids and orders of all messages of the topics
-    that were read to their beginning; `is_news`: whether anything differs from what was known.
+    that were read to their beginning; `is_news`: whether anything differs from what was known;
+    `asked_at`: what we learnt since then says nothing against it.
     """
 
     topics: list[TopicSummary]
@@ -46,6 +47,7 @@ class Difference:
     missing: dict[str, str] = field(default_factory=dict)
     whole: dict[str, dict[str, str]] = field(default_factory=dict)
     is_news: bool = False
+    asked_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +83,9 @@ async def compare(
     client: UpstreamClient, address: ThreadAddress, known: Mapping[str, TopicState], *, bearer: str
 ) -> Difference:
     """Fetch what `known` doesn't cover. Raises UpstreamError's subclasses; then nothing was learnt."""
+    asked_at = datetime.now(UTC)
     listing = await survey(client, address, bearer=bearer)
-    difference = Difference(listing.topics)
+    difference = Difference(listing.topics, asked_at=asked_at)
     listed = {topic.scope for topic in listing.topics}
     for scope, state in known.items():
         # A list may lag or shift while it is paged: only an empty history says that a topic is gone.

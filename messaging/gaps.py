@@ -278,7 +278,10 @@ class Gaps:
         await ledger.flush()
         await ledger.run(unread.settle, self._inbox, difference.topics, difference.floors)
         if difference.whole:
-            ledger.announce(self._inbox, await ledger.run(unread.keep_only, self._inbox, difference.whole))
+            counts = await ledger.run(
+                unread.keep_only, self._inbox, difference.whole, known_until=difference.asked_at, may_lag=True
+            )
+            ledger.announce(self._inbox, counts)
         if difference.floors:
             self._around.hub.publish(self._inbox.address, StreamItem("resync", reason="too-much-missed"))
         if difference.gone:

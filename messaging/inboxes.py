@@ -249,7 +249,7 @@ async def delete_topic(address: ThreadAddress, topic: str, *, access: Access) ->
     looked_at = datetime.now(UTC)
     rest = await catchup.whole(runtime.client, address, topic, bearer=bearer)
     if rest is not None:  # what was answered between the look and the deletion is gone, too
-        counts = await runtime.ledger.run(store.keep_only, inbox, {topic: rest}, known_until=looked_at)
+        counts = await runtime.ledger.run(store.keep_only, inbox, {topic: rest}, known_until=looked_at, may_lag=False)
     runtime.ledger.announce(inbox, counts)
     runtime.hub.tell(hub.person_key(access.participant_id), {"what": "gone", "inbox": inbox.told(), "topic": topic})
     feed = runtime.feeds.get(address)

@@ -322,18 +322,16 @@ def drop_topics(inbox: InboxRef, floors: Mapping[str, str]) -> CountsByTopic:
 
 @transaction.atomic
 def keep_only(
-    inbox: InboxRef, wanted: Mapping[str, Mapping[str, str]], *, known_until: datetime | None = None
+    inbox: InboxRef, wanted: Mapping[str, Mapping[str, str]], *, known_until: datetime, may_lag: bool
 ) -> CountsByTopic:
     """Of topics whose messages are all known, drop unread answers that upstream no longer has: nobody can read them.
 
-    `wanted` gives the ids and orders of all that it has. What is newer than those stays, since a replica of upstream's
-    may lag; or, with `known_until`, what became known to us after that.
+    `wanted` gives the ids and orders of all that it has. What became known to us after `known_until`, when upstream was
+    asked, stays, whatever its place: clocks differ. Where a replica `may_lag`, what is newer than those stays, too.
     """
     for scope, messages in sorted(wanted.items()):
-        rows = Receipt.objects.filter(inbox_id=inbox.pk, topic__key=topic_key(scope))
-        newest = max(messages.values(), default="")
-        if known_until is not None:
-            rows, newest = rows.filter(known_at__lte=known_until), "~"
+        rows = Receipt.objects.filter(inbox_id=inbox.pk, topic__key=topic_key(scope), known_at__lte=known_until)
+        newest = max(messages.values(), default="") if may_lag else "~"
         unread = rows.filter(read_at=None).values_list("pk", "message_id", "order")  # text sorts otherwise in SQL
         gone = sorted(pk for pk, message_id, order in unread if message_id not in messages and order <= newest)
         for start in range(0, len(gone), _BATCH):

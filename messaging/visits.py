@@ -94,7 +94,10 @@ async def compare(runtime: Runtime, inbox: InboxRef, bearer: str) -> None:
     await ledger.flush()
     await ledger.run(unread.settle, inbox, difference.topics, difference.floors)
     if difference.whole:
-        ledger.announce(inbox, await ledger.run(unread.keep_only, inbox, difference.whole))
+        counts = await ledger.run(
+            unread.keep_only, inbox, difference.whole, known_until=difference.asked_at, may_lag=True
+        )
+        ledger.announce(inbox, counts)
     if difference.gone:
         ledger.announce(inbox, await ledger.run(unread.drop_topics, inbox, difference.gone))
 
