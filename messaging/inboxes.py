@@ -244,7 +244,7 @@ async def delete_topic(address: ThreadAddress, topic: str, *, access: Access) ->
     newest = await runtime.client.history(address, topic, page=1, page_size=1, bearer=bearer)
     await runtime.client.delete_messages(address, topic, bearer=bearer)
     await runtime.ledger.flush()
-    floor = max((message.order for message in newest.messages), default="")
+    floor = max((store.behind(message.created_at) for message in newest.messages), default="")  # several may be newest
     counts = await runtime.ledger.run(store.drop_topics, inbox, {topic: floor})
     looked_at = datetime.now(UTC)
     rest = await catchup.whole(runtime.client, address, topic, bearer=bearer)
