@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 
 _STREAM_THREADS = 4
 _COLLECT_AFTER = (20_000, 20, 50)
+_SWITCH_SECONDS = 0.0005  # how long a thread that writes receipts may keep the event loop waiting
 _LONGEST_BODY = 4 << 20
 _LONGEST_HEAD = 64 << 10
 
@@ -108,7 +109,7 @@ class Portal:
 
         self._is_watching = True
         self._loop = asyncio.get_running_loop()
-        _spare_collections()
+        _keep_pauses_short()
         LoopWatch()
         watch_connections()  # by now the server listens, as at its start it need not
         self._watch_signals()
@@ -145,14 +146,16 @@ class Portal:
         self._draining.add_done_callback(lambda _: then())
 
 
-def _spare_collections() -> None:
+def _keep_pauses_short() -> None:
     """Leave what was made at the start, which stays, out of every garbage collection, and collect less often.
 
-    A full collection stops all streams, and takes longer the more of them there are (docs/decisions).
+    A full collection stops all streams, and takes longer the more of them there are (docs/decisions). And no other
+    thread keeps the interpreter for long.
     """
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_COLLECT_AFTER)
+    sys.setswitchinterval(_SWITCH_SECONDS)
 
 
 def _is_stream(path: str) -> bool:

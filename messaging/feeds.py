@@ -247,6 +247,7 @@ class Feed:
             self._task.cancel()
         metrics.feeds_open.dec()
         self._on_end(self)
+        self.outlet.clear()
 
     async def aclose(self) -> None:
         self.end(None)

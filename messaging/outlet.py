@@ -247,6 +247,13 @@ class Outlet:
         """What is in memory behind a place."""
         return [item for item in self._ring if item.message is not None and item.message.order > order]
 
+    def clear(self) -> None:
+        """The feed has ended: let go of everything now, not when its objects are collected."""
+        self._ring.clear()
+        self._ids.clear()
+        self._old_ids.clear()
+        self._behind.clear()
+
     def tidy(self) -> None:
         """Let go of what nobody is likely to come back for."""
         oldest_ms = time.time_ns() // 1_000_000 - _RING_SECONDS * 1000

@@ -116,7 +116,7 @@ async def _late(runtime: Runtime, feed: Feed, cursor: Cursor, order: str) -> lis
 
 
 def of_both(sealer: Sealer, had: Cursor, item: StreamItem) -> StreamItem:
-    """An item for a reader who came with `had` from another feed: its cursor names what was handed to them there, too."""
+    """An item for a reader who came with `had` from another feed: its cursor names what they were handed there, too."""
     theirs = sealer.read(item.cursor) if item.cursor else None
     if theirs is None:
         return item
