@@ -89,13 +89,14 @@ async def compare(
     listed = {topic.scope for topic in listing.topics}
     for scope, state in known.items():
         # A list may lag or shift while it is paged: only an empty history says that a topic is gone.
-        if state.surveyed_at is None or scope in listed:
+        seen_at = max(filter(None, (state.surveyed_at, state.last_at)), default=None)  # there, or by the stream
+        if seen_at is None or scope in listed:
             continue
-        if listing.reaches is None or state.surveyed_at > listing.reaches:
+        if listing.reaches is None or seen_at > listing.reaches:
             rest = await client.history(address, scope, page=1, page_size=1, bearer=bearer)
             if rest.is_last and not rest.messages:
-                is_young = datetime.now(UTC) - state.surveyed_at < _LAG
-                (difference.missing if is_young else difference.gone)[scope] = behind(state.surveyed_at)
+                is_young = datetime.now(UTC) - seen_at < _LAG
+                (difference.missing if is_young else difference.gone)[scope] = behind(seen_at)
     gate = asyncio.Semaphore(_AT_ONCE)
 
     async def fetch(topic: TopicSummary) -> None:
