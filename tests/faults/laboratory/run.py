@@ -26,6 +26,7 @@ PEOPLE = ("alice@acme.example", "bob@acme.example")
 PATIENCE = 90.0
 """Seconds until everything has to be right again: what only the minutely comparison can see is seen by then."""
 _SETTLED_SECONDS = 1.0
+_STORIES = 2
 _UNREAD_IDS = """
     SELECT message_id FROM messaging_receipt AS receipt JOIN messaging_inbox AS inbox ON inbox.id = receipt.inbox_id
     WHERE read_at IS NULL AND participant_id = %s AND agent_name = %s AND activation_name = %s
@@ -188,10 +189,10 @@ def _report(verdict: Verdict, judge: Judge, books: Books, end: str) -> str:
         lines += ["", "the last steps:", *(f"  {line}" for line in books.last(40)), ""]
         kinds = Counter((deviation.what, deviation.sentence) for deviation in verdict.deviations)
         lines += [f"{count} x {what}: {sentence}" for (what, sentence), count in kinds.items()]
-        seen: set[str] = set()
+        told: Counter[str] = Counter()
         for deviation in verdict.deviations:
-            if deviation.message_id and deviation.message_id not in seen and len(seen) < 4:
-                seen.add(deviation.message_id)
+            told[deviation.sentence] += 1
+            if deviation.message_id and told[deviation.sentence] <= _STORIES:
                 lines += ["", f"{deviation.what}: {deviation.sentence}", *judge.story(deviation.message_id)]
                 if deviation.tab is not None:
                     lines += [f"  the life of {deviation.tab}:", *judge.life(deviation.tab)]
