@@ -16,6 +16,7 @@ from demo.world import API_KEY, INVOICES
 from tests.faults.proxy import FaultProxy
 from tests.services.app import AppServer
 from tests.services.ports import free_port
+from tests.services.process import ProcessFailed
 from tests.services.redis import Redis
 from tests.services.standins import Oidc, Xians
 
@@ -66,6 +67,7 @@ class Node:
         """From when to when what came from upstream may have been held up."""
         self._restarting = asyncio.Lock()
         self._read = 0
+        self.was_stubborn = False
 
     def complaints(self) -> list[str]:
         """What it has logged since the last question that only an error in the code explains."""
@@ -73,6 +75,9 @@ class Node:
             log.seek(self._read)
             text = log.read().decode(errors="replace")
             self._read = log.tell()
+        if self.was_stubborn:
+            text += "\nException in ASGI application: still running 15 s after SIGTERM"
+            self.was_stubborn = False
         return [line[:300] for line in text.splitlines() if _COMPLAINT.search(line)]
 
     @property
@@ -91,7 +96,11 @@ class Node:
         async with self._restarting:
             if kill:
                 self.deaths.append(time.monotonic())
-            await asyncio.to_thread(self.app.kill if kill else self.app.stop)
+            try:
+                await asyncio.to_thread(self.app.kill if kill else self.app.stop)
+            except ProcessFailed:  # it has been killed
+                self.deaths.append(time.monotonic())
+                self.was_stubborn = True
             await asyncio.sleep(after)
             await asyncio.to_thread(self.app.start)
 
