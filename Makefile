@@ -9,7 +9,7 @@ ARGS ?=
 # How long each fuzzer runs: `make fuzz SECONDS=60`.
 SECONDS ?= 300
 
-.PHONY: help demo test fuzz soak mutants bench soak-load check format lock services clean
+.PHONY: help demo test fuzz soak mutants bench choices soak-load check format lock services clean
 
 help:
 	@echo "make demo    everything on this machine: sign in and talk to agents"
@@ -18,6 +18,7 @@ help:
 	@echo "make soak    the long proof: random faults over 20 seeds, and 1,000 races (about half an hour)"
 	@echo "make mutants break each promise on purpose and see that its tests fail (ARGS=part of a name)"
 	@echo "make bench   what the portal costs beside other proxies: about an hour (ARGS=--quick: minutes)"
+	@echo "make choices measure again what docs/decisions chose between (ARGS=name: one of them)"
 	@echo "make soak-load  ten minutes of load with people who come and go: is memory flat, is nothing lost?"
 	@echo "make check   formatting, types, import rules, templates, migrations, deployment settings"
 	@echo "make format  let ruff and djade put the code in order"
@@ -53,6 +54,10 @@ bench: .venv/.dev
 	@scripts/services postgresql nginx
 	.venv/bin/python -m benchmarks --output docs/benchmarks $(ARGS)
 	.venv/bin/python -m benchmarks.growth --write
+
+choices: .venv/.dev
+	@scripts/services postgresql
+	.venv/bin/python -m benchmarks.choices $(ARGS)
 
 soak-load: .venv/.dev
 	@scripts/services postgresql
