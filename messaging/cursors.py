@@ -22,13 +22,11 @@ from hashlib import blake2b
 _SEAL_LENGTH = 10
 MARK_LENGTH = 4
 MOST_MARKS = 64
-MOST_TOGETHER = 128
-"""Marks in the cursor of a reader who has moved: those of two feeds."""
-LONGEST = 800
+LONGEST = 500
 """More characters than any cursor of ours has."""
 _ORDER = r"\d{17}-[A-Za-z0-9_~-]{0,32}"
 _CURSOR = re.compile(
-    rf"({_ORDER})\.([0-9a-z]{{1,10}})\.([A-Za-z0-9_-]{{0,512}})\.((?:{_ORDER}\*\d{{1,9}}\*[0-9a-f]{{16}})?)\.([0-9a-f]{{10}})"
+    rf"({_ORDER})\.([0-9a-z]{{1,10}})\.([A-Za-z0-9_-]{{0,256}})\.((?:{_ORDER}\*\d{{1,9}}\*[0-9a-f]{{16}})?)\.([0-9a-f]{{10}})"
 )
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
@@ -82,13 +80,6 @@ class Cursor:
     def covers(self, order: str, message_id: str) -> bool:
         """Whether its holder had this message, as far as the cursor alone can tell."""
         return order <= self.order or mark(message_id) in self.marks
-
-
-def together(first: Cursor, second: Cursor) -> tuple[str, str, Span | None]:
-    """Order, marks and span of a reader who holds both cursors: what one feed handed out, and then another."""
-    later = first if first.order >= second.order else second
-    marks = [*second.marks, *(first.marks - second.marks)][:MOST_TOGETHER]
-    return later.order, "".join(marks), second.span if later is second else None
 
 
 class Sealer:

@@ -6,11 +6,11 @@ All or nothing: a gap that can't be filled is told as `resync`, never filled in 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from messaging import catchup, unread
-from messaging.cursors import MARK_LENGTH, MOST_MARKS, Cursor, Sealer, Span, mark, together
+from messaging.cursors import MARK_LENGTH, MOST_MARKS, Cursor, Sealer, Span, mark
 from messaging.feeds import Feed
 from messaging.items import StreamItem
 from messaging.outlet import earlier, item_of
@@ -26,9 +26,8 @@ _SAME_MOMENT = timedelta(seconds=1)
 class Start:
     """Where a stream begins: what its reader missed, or why that can't be told (`resync`).
 
-    `had`: what the reader was handed before, which this feed may still hand out; `sealer`: given when that was by
-    another feed, whose cursors this one's know nothing of; `summed_up`: the ids of those messages that the reader's
-    cursor knew only as a sum.
+    `had`: what the reader was handed by another feed, which this one may still hand out; `summed_up`: the ids of those
+    messages that its cursor knew only as a sum.
     """
 
     backlog: list[StreamItem] = field(default_factory=list)
@@ -36,7 +35,6 @@ class Start:
     resumed: str = "fresh"
     had: Cursor | None = None
     summed_up: frozenset[str] = frozenset()
-    sealer: Sealer | None = None
     counts: CountsByTopic = field(default_factory=dict)
 
 
@@ -52,11 +50,10 @@ async def find_start(runtime: Runtime, feed: Feed, text: str | None, overlap: ti
         return Start(resync="unknown-position", resumed="refused")
     backlog = feed.outlet.since(text)
     if backlog is not None:
-        return Start(backlog, resumed="memory", had=None if overlap else cursor)
+        return Start(backlog, resumed="memory")
     backlog = feed.outlet.news(cursor) if feed.is_complete and cursor.span is None else None
     if backlog is not None:
-        sealer = feed.outlet.sealer
-        return Start([of_both(sealer, cursor, item) for item in backlog], resumed="memory", had=cursor, sealer=sealer)
+        return Start(backlog, resumed="memory", had=cursor)
     if not feed.is_complete:
         await feed.gaps.compare()
     return await _from_history(runtime, feed, cursor, overlap)
@@ -85,9 +82,7 @@ async def _from_history(runtime: Runtime, feed: Feed, cursor: Cursor, overlap: t
     await runtime.ledger.flush()  # cursors vouch only for what the database knows, too
     backlog = _backlog(feed.outlet.sealer, cursor, ordered, limit, repeats=bool(overlap))
     items = [item_of(message, *_as_heard(heard.get(message.id)), cursor=written) for message, written in backlog]
-    if overlap:
-        return Start(items, resumed="history")
-    return Start(items, resumed="history", had=cursor, summed_up=summed_up, sealer=feed.outlet.sealer)
+    return Start(items, resumed="history", had=None if overlap else cursor, summed_up=summed_up)
 
 
 async def _behind(
@@ -113,16 +108,6 @@ async def _late(runtime: Runtime, feed: Feed, cursor: Cursor, order: str) -> lis
         wanted = {message_id for its_topic, message_id in known if its_topic == topic}
         messages += await catchup.find(runtime.client, feed.address, topic, wanted, bearer=feed.bearer)
     return messages
-
-
-def of_both(sealer: Sealer, had: Cursor, item: StreamItem) -> StreamItem:
-    """An item for a reader who came with `had` from another feed: its cursor names what they were handed there, too."""
-    theirs = sealer.read(item.cursor) if item.cursor else None
-    if theirs is None:
-        return item
-    order, marks, span = together(had, theirs)
-    written = sealer.write(order, int(theirs.sent_at.timestamp() * 1000), marks, span)
-    return replace(item, cursor=written, is_shared=False)
 
 
 def _as_heard(item: StreamItem | None) -> tuple[str, str]:

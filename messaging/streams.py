@@ -22,7 +22,7 @@ from messaging import errors, hub, metrics, sse, unread
 from messaging.cursors import mark
 from messaging.hub import Subscriber
 from messaging.items import StreamItem
-from messaging.resuming import Start, find_start, of_both
+from messaging.resuming import Start, find_start
 from messaging.runtime import Runtime, current
 from messaging.sessions import Access
 from messaging.unread import InboxRef, Read
@@ -173,7 +173,6 @@ class EventStream:
         self._backlog = start.backlog
         self._sent_already = {item.message.id for item in start.backlog if item.message is not None} | start.summed_up
         self._had = start.had
-        self._sealer = start.sealer
         self._had_until = time.monotonic() + _HAD_SECONDS if start.backlog or start.had else 0
         self._unconfirmed: list[str] = []
         self._greeting = self._connected(thread_id) + (_resync(start.resync) if start.resync else b"")
@@ -245,10 +244,7 @@ class EventStream:
                 store, moment = self._runtime.ledger, had.sent_at + _SAME_MOMENT
                 known |= {m.id for m in messages if m.id in doubtful and not m.is_answer}
                 known |= await store.run(unread.known_before, self._inbox, doubtful, moment)
-        left = [item for item in items if item.is_edit or item.message is None or item.message.id not in known]
-        if self._sealer is None or had is None:
-            return left
-        return [of_both(self._sealer, had, item) for item in left]
+        return [item for item in items if item.is_edit or item.message is None or item.message.id not in known]
 
     def _write(self, item: StreamItem) -> bytes:
         if item.kind == "status":

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from messaging.cursors import LONGEST, MOST_MARKS, MOST_TOGETHER, Cursor, Sealer, Span, mark, together
+from messaging.cursors import LONGEST, MOST_MARKS, Sealer, Span, mark
 from messaging.wire import order_at, order_of
 
 SECRET = b"secret"
@@ -82,20 +82,6 @@ def test_a_span_knows_a_set_by_its_count_and_sum(ids: list[str], chance: random.
 def test_no_cursor_is_longer_than_what_is_read() -> None:
     order = order_of(MOMENT, "an id that no cursor may carry as it is")
     span = Span(order_of(MOMENT, "x" * 32)).with_(str(number) for number in range(100_000))
-    longest = Sealer(SECRET, "inbox").write(order, 4_000_000_000_000, "abcd" * MOST_TOGETHER, span)
+    longest = Sealer(SECRET, "inbox").write(order, 4_000_000_000_000, "abcd" * MOST_MARKS, span)
     assert len(longest) <= LONGEST
     assert Sealer(SECRET, "inbox").read(longest) is not None
-
-
-@given(st.sets(st.integers(0, 40)), st.sets(st.integers(0, 40)), st.integers(0, 40), st.integers(0, 40))
-def test_a_reader_of_two_feeds_has_what_both_handed_out(here: set[int], there: set[int], one: int, two: int) -> None:
-    """What a cursor of either names is named by the two together, and nothing else is."""
-    places = [order_of(MOMENT + timedelta(seconds=number), str(number)) for number in range(41)]
-    first = Cursor(places[one], MOMENT, frozenset(mark(str(number)) for number in here))
-    second = Cursor(places[two], MOMENT, frozenset(mark(str(number)) for number in there))
-    order, marks, _ = together(first, second)
-    both = Sealer(SECRET, "inbox").read(Sealer(SECRET, "inbox").write(order, 1, marks))
-    assert both is not None
-    for number, place in enumerate(places):
-        named = first.covers(place, str(number)) or second.covers(place, str(number))
-        assert both.covers(place, str(number)) == named
