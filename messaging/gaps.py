@@ -50,6 +50,7 @@ class Gaps:
         on_refused: Callable[[errors.UpstreamRefused], None],
     ) -> None:
         self.is_complete = False  # everything before the stream has been compared
+        self.compared_at = datetime.min.replace(tzinfo=UTC)  # what upstream had stored by then was handed out
         self.away_since: datetime | None = None
         self._inbox = inbox
         self._around = around
@@ -163,7 +164,7 @@ class Gaps:
             self._expected = dict(await ledger.topic_states(self._inbox))  # others are told the same ones
             self._is_settled = True
         known = dict(self._expected)
-        provable = self._outlet.provable()
+        began_at, provable = datetime.now(UTC), self._outlet.provable()
         difference = await catchup.compare(self._around.client, self._inbox.address, known, bearer=self._bearer())
         self._give_up_on_missing(difference)
         recovered = await self._bring_in(difference.messages, known)
@@ -184,7 +185,7 @@ class Gaps:
             await self._settle(difference)
         if self.away_since is not None:
             self._back(recovered)
-        self.is_complete = True
+        self.is_complete, self.compared_at = True, began_at
         await ledger.flush()
         self._outlet.prove(provable)
         self._outlet.tidy()
