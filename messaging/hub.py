@@ -22,10 +22,11 @@ _COUNT_SECONDS = 150
 class Subscriber:
     """One reader's bounded queue. It never makes anybody wait: when it is full it is closed as `lagging`."""
 
-    __slots__ = ("_bytes", "_items", "_waiter", "closed_because", "is_overview", "person")
+    __slots__ = ("_bytes", "_items", "_waiter", "closed_because", "is_overview", "person", "shows")
 
-    def __init__(self, person: str, *, is_overview: bool = False) -> None:
+    def __init__(self, person: str, *, is_overview: bool = False, shows: str | None = None) -> None:
         self.person = person
+        self.shows = shows  # the topic on its screen, if it said so
         self.is_overview = is_overview
         self.closed_because: str | None = None
         self._items: deque[StreamItem] = deque()
@@ -125,6 +126,10 @@ class Hub:
 
     def readers(self, address: ThreadAddress) -> set[Subscriber]:
         return self._by_inbox.get(address, set())
+
+    def is_shown(self, address: ThreadAddress, topic: str) -> bool:
+        """Whether a reader in this process has this topic on its screen."""
+        return any(subscriber.shows == topic for subscriber in self.readers(address))
 
     def readers_of(self, person: str) -> set[Subscriber]:
         """Every stream of a participant in this process, whatever it shows."""

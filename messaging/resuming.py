@@ -50,7 +50,7 @@ async def find_start(runtime: Runtime, feed: Feed, text: str | None, overlap: ti
         return Start(resync="unknown-position", resumed="refused")
     backlog = feed.outlet.since(text)
     if backlog is not None:
-        return Start(backlog, resumed="memory")
+        return Start(backlog, resumed="memory", had=None if overlap else cursor)
     if not feed.is_complete or feed.gaps.compared_at < cursor.sent_at + _SAME_MOMENT:
         await feed.gaps.compare()  # or what the reader had elsewhere and nobody here is not named by the next cursors
     backlog = feed.outlet.news(cursor) if feed.is_complete and cursor.span is None else None

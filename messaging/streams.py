@@ -85,7 +85,7 @@ async def open_stream(address: ThreadAddress, access: Access, wishes: Wishes) ->
 async def _open(runtime: Runtime, address: ThreadAddress, access: Access, wishes: Wishes) -> StreamResponse:
     inbox = await visit(runtime, address, access)
     person = _admit(runtime, access)  # once more: others came in, or we began to shut down, while we asked
-    subscriber = Subscriber(person)
+    subscriber = Subscriber(person, shows=wishes.shows)
     feed = runtime.feeds.open(inbox, runtime.client.bearer(access.token))
     feed.attach(subscriber)
     try:
