@@ -14,6 +14,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from messaging import backoff, errors, metrics, sse, wire
@@ -101,6 +102,8 @@ class Feed:
     # -- the stream -------------------------------------------------------------------------------------------
 
     async def _listen(self) -> None:
+        with suppress(errors.LedgerUnavailable):  # then the first comparison does it
+            await self.gaps.prepare()
         failures = 0
         while True:
             problem = await self._listen_once()

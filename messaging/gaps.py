@@ -69,6 +69,14 @@ class Gaps:
         self._is_behind = False  # the last comparison failed
         self._is_over = False
 
+    async def prepare(self) -> None:
+        """Learn what the database knows; to be done before the stream begins. Raises LedgerUnavailable.
+
+        Later another process may have settled what this stream left out, and the comparison would find nothing new.
+        """
+        self._expected = dict(await self._around.ledger.topic_states(self._inbox))  # others are told the same ones
+        self._is_settled = True
+
     # -- when -------------------------------------------------------------------------------------------------
 
     def look_again(self, seconds: float = 0) -> None:
@@ -161,8 +169,8 @@ class Gaps:
             await ledger.run(unread.forget_survey, self._inbox)
             self._expected = None
         if self._expected is None:
-            self._expected = dict(await ledger.topic_states(self._inbox))  # others are told the same ones
-            self._is_settled = True
+            await self.prepare()
+        assert self._expected is not None
         known = dict(self._expected)
         began_at, provable = datetime.now(UTC), self._outlet.provable()
         difference = await catchup.compare(self._around.client, self._inbox.address, known, bearer=self._bearer())

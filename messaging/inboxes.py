@@ -139,9 +139,12 @@ async def history(
     chat_only: bool = False,
     access: Access,
 ) -> list[Mapping[str, Any]]:
-    """One page of a topic as upstream's own objects; `chat_only` counts pages in Chat messages."""
+    """One page of a topic as upstream's own objects; `chat_only` counts pages in Chat messages.
+
+    What a client reads of the topic that its stream shows is read (D3), though the stream may not have brought it yet.
+    """
     runtime = current()
-    await visit(runtime, address, access)
+    inbox = await visit(runtime, address, access)
     bearer = runtime.client.bearer(access.token)
 
     async def fetch(number: int, size: int) -> wire.HistoryPage:
@@ -150,14 +153,25 @@ async def history(
         )
 
     if not chat_only:
-        return [message.raw for message in (await fetch(page, page_size)).messages]
+        found = (await fetch(page, page_size)).messages
+        _shown(runtime, inbox, topic, found)
+        return [message.raw for message in found]
     chats: dict[str, Message] = {}
     for number in range(1, _MOST_CHAT_PAGES + 1):
         answer = await fetch(number, _CHAT_PAGE)
         chats |= {message.id: message for message in answer.messages if message.kind == "Chat"}
         if answer.is_last or len(chats) >= page * page_size:
             break
-    return [message.raw for message in list(chats.values())[(page - 1) * page_size : page * page_size]]
+    found = list(chats.values())[(page - 1) * page_size : page * page_size]
+    _shown(runtime, inbox, topic, found)
+    return [message.raw for message in found]
+
+
+def _shown(runtime: Runtime, inbox: InboxRef, topic: str, messages: list[Message]) -> None:
+    if runtime.hub.is_shown(inbox.address, topic):
+        for message in messages:
+            runtime.ledger.record(inbox, message)
+        runtime.ledger.read(Read(inbox, topic, message_ids=frozenset(message.id for message in messages)))
 
 
 async def newest(
