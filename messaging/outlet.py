@@ -137,6 +137,12 @@ class Outlet:
         """A message is known and counted, but readers are shown it only if the stream brings it, too."""
         self.remember(message, _NOTED)
 
+    def gave(self, message: Message) -> None:
+        """A reader was given it from history: should the stream bring it, too, it is news to nobody."""
+        fingerprint, _ = self._ids.get(message.id, (_NOTED, ""))
+        if fingerprint == _NOTED:
+            self.remember(message)
+
     def repeat(self, message: Message, json: str, event: str) -> None:
         """A message that is known came once more: if it is another now, it was edited (U4)."""
         fingerprint, _ = self._ids.get(message.id, (0, ""))

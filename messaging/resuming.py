@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
-from messaging import catchup, unread
+from messaging import catchup, errors, unread
 from messaging.cursors import MARK_LENGTH, MOST_MARKS, Cursor, Sealer, Span, mark
 from messaging.feeds import Feed
 from messaging.items import StreamItem
@@ -51,8 +51,11 @@ async def find_start(runtime: Runtime, feed: Feed, text: str | None, overlap: ti
     backlog = feed.outlet.since(text)
     if backlog is not None:
         return Start(backlog, resumed="memory", had=None if overlap else cursor)
+    now = datetime.now(UTC)
     if not feed.is_complete or feed.gaps.compared_at < cursor.sent_at + _SAME_MOMENT:
         await feed.gaps.compare()  # or what the reader had elsewhere and nobody here is not named by the next cursors
+        if feed.gaps.compared_at < now and not overlap:
+            raise errors.UpstreamUnavailable("not compared yet")
     backlog = feed.outlet.news(cursor) if feed.is_complete and cursor.span is None else None
     if backlog is not None:
         return Start(backlog, resumed="memory", had=cursor)
@@ -77,6 +80,7 @@ async def _from_history(runtime: Runtime, feed: Feed, cursor: Cursor, overlap: t
     for message in ordered:
         if feed.outlet.knows(message) or feed.outlet.is_old(message):
             runtime.ledger.record(feed.inbox, message)  # or it would be counted after it was read here
+            feed.outlet.gave(message)
         else:
             feed.outlet.hand_out(message)  # all its readers want it, and its cursors have to name it
     await runtime.ledger.flush()  # cursors vouch only for what the database knows, too
