@@ -62,6 +62,7 @@ async def test_unread_is_a_table_or_json(site: Site, unread: None) -> None:
     }
 
 
+@pytest.mark.timeout(300)  # several commands, each a process of its own
 async def test_unread_filters_and_clears_what_is_filtered(site: Site, alice: Person, bob: Person, unread: None) -> None:
     for nothing in (["--tenant", "globex"], ["--participant", "nobody@x.example"], ["--agent", "Newsroom"]):
         assert json.loads(await run(site, "unread", "--json", *nothing)) == []
