@@ -68,6 +68,10 @@ class _Upstream:
 
 
 class _Ledger:
+    async def topic_states(self, _inbox: object) -> dict[str, object]:
+        """Nothing is known."""
+        return {}
+
     def record(self, *_receipt: object, **_how: object) -> None:
         """Nobody counts here."""
 
@@ -77,7 +81,7 @@ async def _child(*, is_spared: bool) -> None:
     from messaging import sse, streams
 
     if is_spared:
-        asgi._spare_collections()
+        asgi._keep_pauses_short()
     pauses = _Pauses()
     before = time.process_time()
     readers, waiting = _streams()
@@ -127,7 +131,7 @@ def _streams() -> tuple[list[tuple[Feed, Subscriber]], list[asyncio.Task[None]]]
         feed.outlet.begin("0" * 17 + "-")
         subscriber = Subscriber(person_key(participant(number)))
         feed.attach(subscriber)
-        waiting.append(asyncio.create_task(subscriber.wait(asyncio.get_running_loop().time() + 3600)))
+        waiting.append(asyncio.create_task(subscriber.wait()))
         found.append((feed, subscriber))
     return found, waiting
 
