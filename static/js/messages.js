@@ -87,10 +87,20 @@ function announce(item) {
   document.getElementById("announcer").textContent = `${author}: ${text.slice(0, ANNOUNCED)}`;
 }
 
+/** What the stream had brought already may come again with the earlier messages: each stands once. */
+function single(messages) {
+  const seen = new Set();
+  for (const item of messages.querySelectorAll(":scope > [id]")) {
+    if (seen.has(item.id)) item.remove();
+    else seen.add(item.id);
+  }
+}
+
 /** History that was loaded as a whole, or put on top: neighbours join, days are the reader's. */
 export function tidy() {
   const messages = list();
   if (!messages) return;
+  single(messages);
   days.clear(messages);
   steps.join(messages);
   days.draw(messages);
