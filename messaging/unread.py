@@ -6,7 +6,7 @@ set of message ids, so repeating a call, in any process and any order, changes n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
@@ -137,7 +137,10 @@ def behind(moment: datetime | None) -> str:
 @transaction.atomic
 def apply(changes: Sequence[Record | Move | Read]) -> dict[InboxRef, CountsByTopic]:
     """Carry out changes in order; the unread counts of every inbox they touch, by topic (zeros left out)."""
-    topics = _topics({(c.inbox.pk, c.message.scope) for c in changes if not isinstance(c, Read)})
+    topics = _topics(
+        {(c.inbox.pk, c.message.scope) for c in changes if not isinstance(c, Read)},
+        {(c.inbox.pk, c.topic) for c in changes if isinstance(c, Read)},
+    )
     records: list[Record] = []
     named: list[Read] = []  # reads of named messages: what is recorded later makes no difference to them
     for change in changes:
@@ -181,21 +184,24 @@ def _insert(records: Sequence[Record], topics: dict[tuple[int, str], Topic]) -> 
     Receipt.objects.bulk_create(ordered, ignore_conflicts=True, batch_size=_BATCH)
 
 
-def _topics(wanted: set[tuple[int, str]]) -> dict[tuple[int, str], Topic]:
-    if not wanted:
-        return {}
+def _topics(wanted: set[tuple[int, str]], besides: Iterable[tuple[int, str]] = ()) -> dict[tuple[int, str], Topic]:
+    """The wanted topics, made where they are missing, and those `besides` that exist; all of them locked."""
     keys = {(inbox, topic_key(scope)): scope for inbox, scope in wanted}
-    found = _select_topics(keys)
-    missing = sorted(set(keys) - set(found))
+    to_lock = keys.keys() | {(inbox, topic_key(scope)) for inbox, scope in besides}
+    found = _locked_topics(to_lock)
+    missing = sorted(keys.keys() - found.keys())
     if missing:
         rows = [Topic(inbox_id=inbox, key=key, scope=keys[inbox, key]) for inbox, key in missing]
         Topic.objects.bulk_create(rows, ignore_conflicts=True, batch_size=_BATCH)
-        found = _select_topics(keys)
+        found = _locked_topics(to_lock)
     return found
 
 
-def _select_topics(keys: dict[tuple[int, str], str]) -> dict[tuple[int, str], Topic]:
-    """The topics, locked: nobody else (`retention`, say) moves their floors before this transaction ends."""
+def _locked_topics(keys: Collection[tuple[int, str]]) -> dict[tuple[int, str], Topic]:
+    """The topics, locked in one order: nobody else moves their floors, or writes their receipts in another order
+    (a deadlock), before this transaction ends."""
+    if not keys:
+        return {}
     rows = Topic.objects.filter(inbox_id__in={inbox for inbox, _ in keys}, key__in={key for _, key in keys})
     return {(row.inbox_id, row.key): row for row in rows.order_by("pk").select_for_update(no_key=True)}
 
@@ -309,14 +315,15 @@ def drop_topics(inbox: InboxRef, floors: Mapping[str, str]) -> CountsByTopic:
 
     What came after the floor stays as it is.
     """
-    for scope, floor in sorted(floors.items()):
-        for row in Topic.objects.filter(inbox_id=inbox.pk, key=topic_key(scope)).select_for_update(no_key=True):
-            gone = [pk for pk, order in row.receipts.values_list("pk", "order") if order <= floor]
-            for start in range(0, len(gone), _BATCH):
-                Receipt.objects.filter(pk__in=gone[start : start + _BATCH]).delete()
-            row.floor = max(row.floor, floor)
-            row.upstream_count, row.upstream_last_at = 0, None
-            row.save(update_fields=["floor", "upstream_count", "upstream_last_at"])
+    by_key = {(inbox.pk, topic_key(scope)): floor for scope, floor in floors.items()}
+    for key, row in _locked_topics(by_key).items():
+        floor = by_key[key]
+        gone = [pk for pk, order in row.receipts.values_list("pk", "order") if order <= floor]
+        for start in range(0, len(gone), _BATCH):
+            Receipt.objects.filter(pk__in=gone[start : start + _BATCH]).delete()
+        row.floor = max(row.floor, floor)
+        row.upstream_count, row.upstream_last_at = 0, None
+        row.save(update_fields=["floor", "upstream_count", "upstream_last_at"])
     return counts([inbox])[inbox]
 
 
@@ -329,7 +336,8 @@ def keep_only(
     `wanted` gives the ids and orders of all that it has. What became known to us after `known_until`, when upstream was
     asked, stays, whatever its place: clocks differ. Where a replica `may_lag`, what is newer than those stays, too.
     """
-    for scope, messages in sorted(wanted.items()):
+    _locked_topics({(inbox.pk, topic_key(scope)) for scope in wanted})
+    for scope, messages in wanted.items():
         rows = Receipt.objects.filter(inbox_id=inbox.pk, topic__key=topic_key(scope), known_at__lte=known_until)
         newest = max(messages.values(), default="") if may_lag else "~"
         unread = rows.filter(read_at=None).values_list("pk", "message_id", "order")  # text sorts otherwise in SQL
