@@ -26,10 +26,11 @@ class Toxics:
     stalled: bool = False
     blackhole: bool = False
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+    dice: random.Random = field(default_factory=random.Random)  # hypothesis, in another thread, minds the global one
 
     def delay(self) -> float:
         """How long the next chunk is held back."""
-        return max(0.0, self.latency_seconds + random.uniform(-self.jitter_seconds, self.jitter_seconds))
+        return max(0.0, self.latency_seconds + self.dice.uniform(-self.jitter_seconds, self.jitter_seconds))
 
     def piece_size(self) -> int:
         """The most that goes into the next write: a slice, or what the bandwidth lets through in 20 ms."""
