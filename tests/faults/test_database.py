@@ -156,12 +156,11 @@ def test_one_place_alone_makes_streaming_responses() -> None:
     makers = set()
     for folder in ("config", "conversations", "messaging"):
         for path in (ROOT / folder).rglob("*.py"):
-            called = {
-                node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
-                for node in ast.walk(ast.parse(path.read_text()))
-                if isinstance(node, ast.Call)
-            }
-            if called & {"StreamingHttpResponse", "FileResponse"}:
+            nodes = list(ast.walk(ast.parse(path.read_text())))
+            used = {node.func for node in nodes if isinstance(node, ast.Call)}
+            used |= {base for node in nodes if isinstance(node, ast.ClassDef) for base in node.bases}
+            names = {node.id if isinstance(node, ast.Name) else getattr(node, "attr", "") for node in used}
+            if names & {"StreamingHttpResponse", "FileResponse", "StreamResponse"}:
                 makers.add(str(path.relative_to(ROOT)))
     assert makers == {"messaging/streams.py"}
 
