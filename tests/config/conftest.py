@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 
 import pytest
 import pytest_asyncio
@@ -56,7 +57,7 @@ def _shared_portal(
 @pytest.fixture
 def portal(_shared_portal: Portal) -> Iterator[Portal]:
     """The processes are this worker's; the provider is honest again for every test."""
-    yield _shared_portal
+    yield replace(_shared_portal, log_begins=len(_shared_portal.app.log_text()))
     _shared_portal.provider.reset()
 
 

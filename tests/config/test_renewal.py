@@ -102,7 +102,7 @@ async def test_send_hands_on_the_renewed_token(portal: Portal, visitor: Visitor,
     assert before.startswith("canary-access-")
     assert authorization_sent(portal.xians, "after") == "canary-access-renewed"
     assert "canary" not in str(portal.session(visitor.key))
-    assert "canary" not in portal.app.log_text()
+    assert "canary" not in portal.log_text()
 
 
 async def test_send_hands_on_nothing_when_the_token_is_over(portal: Portal, visitor: Visitor) -> None:

@@ -155,7 +155,7 @@ async def test_tokens_stay_on_the_server_and_sealed(portal: Portal, visitor: Vis
     assert "oidc_access_token" in held
     dump = " ".join(str(row) for row in portal.rows("SELECT * FROM django_session"))
     told = [text for answer in answers for text in (answer.text, str(answer.headers.multi_items()))]
-    for place in (held, dump, portal.app.log_text(), str(dict(visitor.client.cookies)), *told):
+    for place in (held, dump, portal.log_text(), str(dict(visitor.client.cookies)), *told):
         assert "canary" not in place
         assert portal.app.env["XIANS_API_KEY"] not in place
 

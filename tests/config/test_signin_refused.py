@@ -134,7 +134,7 @@ async def test_it_survives_whatever_an_endpoint_answers(
     """F88, F134"""
     provider.script.replies[path] = reply
     await refused(visitor, "provider_error")
-    assert "canary" not in visitor.portal.app.log_text()
+    assert "canary" not in visitor.portal.log_text()
 
 
 async def test_it_waits_a_few_seconds_for_a_provider_and_no_longer(visitor: Visitor, provider: Provider) -> None:
@@ -154,7 +154,7 @@ async def test_it_says_why_the_provider_sent_the_person_back(visitor: Visitor, e
     answer = await visitor.client.get("/oidc/callback/", params={"error": error, "state": state})
     assert failed_because(answer) == reason
     assert not await visitor.is_signed_in()
-    assert "\x1b" not in visitor.portal.app.log_text()
+    assert "\x1b" not in visitor.portal.log_text()
 
 
 @pytest.mark.parametrize("query", ["", "?code=x", "?code=x&state=never-given-out", "?state=", "?code=x&state="])

@@ -22,12 +22,20 @@ NAMES = {"agentName": INVOICES, "activationName": ACTIVATION}
 
 @dataclass
 class Portal:
-    """The application, its provider and its upstream; the database as an administrator sees it."""
+    """The application, its provider and its upstream; the database as an administrator sees it.
+
+    `log_begins`: how much was in the application's log when this test began.
+    """
 
     app: AppServer
     provider: Provider
     xians: Xians
     postgres: Postgres
+    log_begins: int = 0
+
+    def log_text(self) -> str:
+        """What the application has logged in this test; its process serves others, too."""
+        return self.app.log_text()[self.log_begins :]
 
     def rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         """Run one SQL statement."""
