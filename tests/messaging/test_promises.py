@@ -97,6 +97,7 @@ async def test_what_one_process_never_heard_of_another_replays(
         own_site.answer("newer")
         last = (await deaf.next("Chat", 2)).id
         assert deaf.texts() == ["to both", "newer"]
+        own_site.xians.forgive()
         async with alice.listening(base_url=own_site.app.url, last_event_id=last) as again:
             own_site.answer("newest")
             await again.until(lambda me: "newest" in me.texts())
