@@ -1,13 +1,15 @@
 """What goes wrong with upstream, as errors of ours with a reason, counted and told to whoever can mend it.
 
-With upstream.py the only importer of httpx. Beneath httpx's interface runs aiohttp, whose own exceptions say more
-than those that httpx's transport makes of them, so these are looked at first.
+With upstream.py and tap.py the only importer of httpx. Beneath httpx's interface runs aiohttp, too, whose own
+exceptions say more than those that httpx's transport makes of them, so these are looked at first.
 """
 
 from __future__ import annotations
 
 import email.utils
 import logging
+import socket
+import ssl
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +22,7 @@ import aiohttp
 import httpx
 
 from messaging import errors, metrics, wire
+from messaging.tap import Truncated
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +77,8 @@ def _known(problem: Exception, silence: str) -> errors.UpstreamError | None:
     match told:
         case aiohttp.ClientError():
             return _of_aiohttp(told, silence)
+        case httpx.ConnectTimeout() | httpx.ConnectError() | httpx.ReadError() | httpx.RemoteProtocolError():
+            return _of_tap(told)
         case TimeoutError() | httpx.TimeoutException():
             return errors.UpstreamTimeout(_said(told), reason=silence)
         case httpx.InvalidURL() | httpx.UnsupportedProtocol() | httpx.DecodingError() | ValueError():
@@ -81,6 +86,23 @@ def _known(problem: Exception, silence: str) -> errors.UpstreamError | None:
         case httpx.HTTPError() | OSError():
             return errors.UpstreamUnavailable(_said(told), reason="up_reset")
     return None
+
+
+def _of_tap(problem: httpx.TransportError) -> errors.UpstreamError:
+    match problem, problem.__cause__:
+        case httpx.ConnectTimeout(), _:
+            return errors.UpstreamUnconnected(_said(problem), reason="up_connect_timeout")
+        case httpx.ConnectError(), socket.gaierror():
+            return errors.UpstreamUnconnected(_said(problem), reason="up_dns")
+        case httpx.ConnectError(), ssl.SSLError():
+            return errors.UpstreamMisconfigured(_said(problem), reason="up_tls")
+        case httpx.ConnectError(), _:
+            return errors.UpstreamUnconnected(_said(problem))
+        case Truncated(), _:
+            return errors.UpstreamUnavailable(_said(problem), reason="up_truncated")
+        case httpx.RemoteProtocolError(), _:
+            return errors.UpstreamMisbehaved(_said(problem), reason="up_bad_http")
+    return errors.UpstreamUnavailable(_said(problem), reason="up_reset")
 
 
 def _of_aiohttp(problem: aiohttp.ClientError, silence: str) -> errors.UpstreamError:
@@ -178,14 +200,16 @@ class Lookout:
     @contextmanager
     def over(self, bearer: str) -> Iterator[None]:
         """Around one call. Raises UpstreamRefused instead, if this key was refused so often that asking is no use."""
-        is_ours = bool(self._key) and bearer == self._key
-        if is_ours:
+        if self._is_ours(bearer):
             self._rest()
         try:
             yield
         except errors.UpstreamError as problem:
-            self._failed(problem, is_ours=is_ours)
+            self.failed(problem, bearer)
             raise
+
+    def _is_ours(self, bearer: str) -> bool:
+        return bool(self._key) and bearer == self._key
 
     def accepted(self, bearer: str) -> None:
         """Upstream has let a call in."""
@@ -200,7 +224,9 @@ class Lookout:
             raise errors.UpstreamRefused("not asked: the key was refused less than a minute ago", reason="up_key_rests")
         self._probe_at = now + _PROBE_SECONDS  # this call is the probe
 
-    def _failed(self, problem: errors.UpstreamError, *, is_ours: bool) -> None:
+    def failed(self, problem: errors.UpstreamError, bearer: str) -> None:
+        """A call under this credential has failed, or a stream has ended."""
+        is_ours = self._is_ours(bearer)
         metrics.upstream_failures.labels(problem.reason).inc()
         if problem.reason == "up_key_refused" and is_ours:
             self._refusals += 1

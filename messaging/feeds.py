@@ -33,8 +33,6 @@ _BLIND_SECONDS = (0.25, 4.0)
 _AFTER_SENDING = 3.0
 _CROWDED_SECONDS = 5.0
 _COMPLAIN_SECONDS = 10.0
-_AT_ONCE = 64
-"""After so many messages the readers get their turn: a burst must not look like a slow reader."""
 
 
 class Feed:
@@ -126,18 +124,10 @@ class Feed:
 
     async def _listen_once(self) -> errors.UpstreamError:
         try:
-            taken = 0
-            async with self._around.client.listen(self.address, bearer=self.bearer) as reads:
-                async for events in reads:
-                    for event in events:
-                        self._take(event)
-                        taken += 1
-                        if taken % _AT_ONCE == 0:  # reading what is there already doesn't let anybody else run
-                            await asyncio.sleep(0)
+            await self._around.client.listen(self.address, bearer=self.bearer, hear=self._take)
         except errors.UpstreamError as problem:
             metrics.upstream_connects.labels(type(problem).__name__).inc()
             return problem
-        return errors.UpstreamUnavailable("the stream ended")
 
     def _lost(self, problem: errors.UpstreamError, failures: int, wait: float) -> None:
         log.warning(

@@ -1,9 +1,9 @@
-"""The Xians server's admin API as far as conversations need it. With failures.py the only importer of httpx.
+"""The Xians server's admin API as far as conversations need it. With failures.py and tap.py the only importer of httpx.
 
-The wire contract is shared/xians-api.md. Under httpx's interface runs aiohttp's transport: httpx's own pool leaks
-connections of cancelled streams and walks every open connection (traps.md section 3). Requests go straight to that
-transport: what httpx's client does around each (merging addresses, cookies, credentials, redirects) costs more than
-the request itself, and we need none of it (docs/decisions).
+The wire contract is shared/xians-api.md. Under httpx's interface runs aiohttp's transport for calls, and one of our own
+(`tap`) for streams: httpx's own pool leaks connections of cancelled streams and walks every open connection (traps.md
+section 3). Requests go straight to the transports: what httpx's client does around each (merging addresses, cookies,
+credentials, redirects) costs more than the request itself, and we need none of it (docs/decisions).
 """
 
 from __future__ import annotations
@@ -11,11 +11,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import quote, urlencode
 
 import aiohttp
@@ -24,6 +23,7 @@ from httpx_aiohttp import AiohttpTransport
 
 from messaging import directory, errors, failures, sse, wire
 from messaging.failures import translated
+from messaging.tap import Tap, TapTransport, tap_of
 from messaging.wire import ThreadAddress
 
 log = logging.getLogger(__name__)
@@ -35,6 +35,8 @@ _MAX_COMPLAINT_BYTES = 4096
 _REST_CONNECTIONS = 64
 _USERS_PAGE = 500
 _MAX_USER_PAGES = 100
+_AT_ONCE = 64
+"""After so many events the readers get their turn: a burst must not look like a slow reader."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +62,15 @@ class UpstreamClient:
         self.lookout = failures.Lookout(settings.api_key)
         self._tls = ssl.create_default_context()
         self._root = settings.base_url.rstrip("/")
-        self._rest = self._transport(connections=_REST_CONNECTIONS)
-        self._streams = self._transport(connections=0)
+        self._rest = self._transport()
+        self._streams = TapTransport(self._tls)
         connect = settings.connect_timeout
         self._rest_limits = {"connect": connect, "read": settings.read_timeout, "pool": connect}
         self._stream_limits = {"connect": connect, "read": settings.heartbeat_seconds * _MISSED_HEARTBEATS}
 
-    def _transport(self, *, connections: int) -> AiohttpTransport:
+    def _transport(self) -> AiohttpTransport:
         def session() -> aiohttp.ClientSession:
-            connector = aiohttp.TCPConnector(limit=connections, ssl=self._tls, keepalive_timeout=60)
+            connector = aiohttp.TCPConnector(limit=_REST_CONNECTIONS, ssl=self._tls, keepalive_timeout=60)
             return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
 
         return AiohttpTransport(verify=self._tls, trust_env=False, client=session)
@@ -174,27 +176,43 @@ class UpstreamClient:
         query = {**_conversation(address), **({"topic": topic} if topic else {})}
         await self._call("DELETE", _messaging(address, "messages"), bearer, params=query)
 
-    @asynccontextmanager
-    async def listen(self, address: ThreadAddress, *, bearer: str) -> AsyncIterator[EventReader]:
-        """Open the event stream; yields lists of events as they come, one list for each read.
+    async def listen(self, address: ThreadAddress, *, bearer: str, hear: Callable[[sse.Event], None]) -> NoReturn:
+        """Read the event stream until it ends; `hear` is called with each event, at once where its bytes arrive.
 
-        Raises UpstreamTimeout after 2.5 heartbeats without a byte, UpstreamUnavailable when the stream ends.
+        Raises UpstreamTimeout after 2.5 heartbeats without a byte, UpstreamUnavailable when the stream ends, and
+        what `hear` raises, which ends it.
         """
+        with self.lookout.over(bearer):
+            tap = await self._tap(address, bearer)
+        self.lookout.accepted(bearer)
+        events = _Events(tap, hear)
+        try:
+            with translated("up_silent"):
+                await tap.pour(events.take)
+            problem: errors.UpstreamError = errors.UpstreamUnavailable("the stream ended", reason=events.ending)
+            await events.heard()
+        except errors.UpstreamError as known:
+            problem = known
+            await events.heard()
+        finally:
+            events.stop()
+        self.lookout.failed(problem, bearer)
+        raise problem
+
+    async def _tap(self, address: ThreadAddress, bearer: str) -> Tap:
         query = {**_conversation(address), "heartbeatSeconds": str(self._settings.heartbeat_seconds)}
         headers = {**_authorized(bearer), "Accept": "text/event-stream", "Accept-Encoding": "identity"}
         url = self._url(_messaging(address, "listen"), query)
         request = httpx.Request("GET", url, headers=headers, extensions={"timeout": self._stream_limits})
-        with self.lookout.over(bearer):
-            with translated("up_header_timeout"):
-                async with asyncio.timeout(_HEADER_SECONDS):
-                    response = await self._streams.handle_async_request(request)
-            try:
-                await _require_stream(response)
-                self.lookout.accepted(bearer)
-                yield EventReader(response)
-            finally:
-                with translated():
-                    await response.aclose()
+        with translated("up_header_timeout"):
+            async with asyncio.timeout(_HEADER_SECONDS):
+                response = await self._streams.handle_async_request(request)
+        try:
+            await _require_stream(response)
+        except BaseException:
+            await response.aclose()
+            raise
+        return tap_of(response)
 
     # -- plumbing ---------------------------------------------------------------------------------------------
 
@@ -265,32 +283,68 @@ def _parsed(address: str) -> httpx.URL:
     return httpx.URL(address)
 
 
-class EventReader:
-    """The events of an open stream, a list for each read. Raises UpstreamUnavailable when the stream ends."""
+class _Events:
+    """Makes events of a tap's bytes and has them heard, so many at once that others get their turn."""
 
-    def __init__(self, response: httpx.Response) -> None:
-        assert isinstance(response.stream, httpx.AsyncByteStream)
-        self._chunks = aiter(response.stream)
+    __slots__ = ("_all_heard", "_decoder", "_hear", "_is_proven", "_rest", "_tap")
+
+    def __init__(self, tap: Tap, hear: Callable[[sse.Event], None]) -> None:
+        self._tap = tap
+        self._hear = hear
         self._decoder = sse.Decoder()
         self._is_proven = False  # something came that was more than the greeting
+        self._rest: list[sse.Event] = []  # what waits for its turn
+        self._all_heard: asyncio.Future[None] | None = None
 
-    def __aiter__(self) -> EventReader:
-        return self
+    @property
+    def ending(self) -> str:
+        """The reason to give when the stream ends in order."""
+        return "up_eof" if self._is_proven else "up_flap"
 
-    async def __anext__(self) -> list[sse.Event]:
-        events: list[sse.Event] = []
-        while not events:
-            with translated("up_silent"):
-                chunk = await anext(self._chunks, None)
-            if chunk is None:
-                reason = "up_eof" if self._is_proven else "up_flap"
-                raise errors.UpstreamUnavailable("the stream ended", reason=reason)
-            try:
-                events = self._decoder.feed(chunk)
-            except sse.EventTooLarge as problem:
-                raise errors.UpstreamMisbehaved(str(problem), reason="up_event_too_big") from problem
-            self._is_proven = self._is_proven or any(event.event != "connected" for event in events)
-        return events
+    def take(self, chunk: bytes) -> None:
+        try:
+            events = self._decoder.feed(chunk)
+        except sse.EventTooLarge as problem:
+            raise errors.UpstreamMisbehaved(str(problem), reason="up_event_too_big") from problem
+        if self._rest:
+            self._rest += events
+            return
+        for event in events[:_AT_ONCE]:
+            self._one(event)
+        if len(events) > _AT_ONCE:
+            self._rest = events[_AT_ONCE:]
+            self._tap.pause()
+            asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _one(self, event: sse.Event) -> None:
+        self._is_proven = self._is_proven or event.event != "connected"
+        self._hear(event)
+
+    def _go_on(self) -> None:
+        events, self._rest = self._rest[:_AT_ONCE], self._rest[_AT_ONCE:]
+        try:
+            for event in events:
+                self._one(event)
+        except errors.MessagingError as problem:
+            self._rest = []
+            self._tap.end(problem)
+        if self._rest:
+            asyncio.get_running_loop().call_soon(self._go_on)
+        elif self._all_heard is not None:
+            self._all_heard.set_result(None)
+        else:
+            self._tap.resume()
+
+    async def heard(self) -> None:
+        """Return when everything that came has been heard."""
+        if self._rest:
+            self._all_heard = asyncio.get_running_loop().create_future()
+            await self._all_heard
+
+    def stop(self) -> None:
+        """Hear no more."""
+        self._rest, self._all_heard = [], None
+        self._tap.close()
 
 
 def _authorized(bearer: str) -> dict[str, str]:

@@ -222,6 +222,7 @@ async def test_a_slow_upstream_is_alive_as_long_as_bytes_come(site: Desk, alice:
 
     async def script(exchange: Exchange) -> None:
         await exchange.live()
+        await exchange.until(go)
         message = frame("Chat", await asyncio.to_thread(desk.stored, "slow"))
         started = time.monotonic()
         for number, byte in enumerate(message):
@@ -229,8 +230,10 @@ async def test_a_slow_upstream_is_alive_as_long_as_bytes_come(site: Desk, alice:
             await asyncio.sleep(max(0.0, started + 7 * number / len(message) - time.monotonic()))
         await exchange.stay()
 
+    go = threading.Event()
     desk = site.another(script)
     async with page_stream(desk.of(alice), site.app) as page, desk.of(alice).listening() as stream:
+        go.set()
         await stream.next("Chat", within=30)
         assert stream.texts() == ["slow"]
         assert not [status for status in told(page, "status") if status["state"] == "reconnecting"]
