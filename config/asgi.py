@@ -63,7 +63,7 @@ class Portal:
         elif scope["type"] == "http" and (status := _too_long(scope)):
             await _refuse(status, send)
         elif scope["type"] == "http" and _is_stream(scope["path"]):
-            await self._stream(scope, _bounded(receive), send)
+            await self._stream(scope, receive, send)
         elif scope["type"] == "http":
             await self._django(scope, _bounded(receive), send)  # type: ignore[arg-type]
         else:
@@ -76,12 +76,9 @@ class Portal:
         mine: list[streams.EventStream] = []
         streams.opened.set(mine)
         try:
-            response = await gate.answer(scope)
-            if response is not None:
-                await gate.deliver(response, receive, send)
-            else:
+            if not await gate.serve(scope, receive, send):
                 async with ThreadSensitiveContext(executor=next(self._threads)):
-                    await self._django(scope, receive, _impatient(send))  # type: ignore[arg-type]
+                    await self._django(scope, _bounded(receive), _impatient(send))  # type: ignore[arg-type]
         except patience.Stalled:
             log.warning("a reader took nothing for %s s: its stream is closed", patience.SECONDS)
         finally:

@@ -38,8 +38,23 @@ _patience: WeakKeyDictionary[asyncio.AbstractEventLoop, Patience] = WeakKeyDicti
 _batches: WeakKeyDictionary[Runtime, Batch[str, SignIn]] = WeakKeyDictionary()
 
 
-async def answer(scope: Scope) -> HttpResponseBase | None:
-    """The view's answer to the request for a stream; None when it should go Django's way."""
+async def serve(scope: Scope, receive: Receive, send: Send) -> bool:
+    """Answer the request for a stream, for as long as its reader stays; False when it should go Django's way."""
+    response = await _answer(scope)
+    if response is None:
+        return False
+    headers = [(name.lower().encode("ascii"), value.encode("latin-1")) for name, value in response.items()]
+    await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
+    stream = getattr(response, "stream", None)
+    if isinstance(stream, EventStream):
+        del response, headers  # they would stay for as long as the stream does
+        await _deliver(stream, receive, send)
+    else:
+        await send({"type": "http.response.body", "body": response.content})  # type: ignore[attr-defined]
+    return True
+
+
+async def _answer(scope: Scope) -> HttpResponseBase | None:
     if scope["method"] != "GET":
         return None
     request = ASGIRequest(scope, BytesIO())
@@ -102,22 +117,44 @@ def _headers(request: HttpRequest) -> dict[str, str]:
     return headers
 
 
-async def deliver(response: HttpResponseBase, receive: Receive, send: Send) -> None:
-    """Send a response; a stream for as long as its reader stays."""
-    headers = [(name.lower().encode("ascii"), value.encode("latin-1")) for name, value in response.items()]
-    await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
-    stream = getattr(response, "stream", None)
-    if not isinstance(stream, EventStream):
-        await send({"type": "http.response.body", "body": response.content})  # type: ignore[attr-defined]
-        return
+async def _deliver(stream: EventStream, receive: Receive, send: Send) -> None:
     await receive()  # the request itself
     leaving = asyncio.ensure_future(receive())
     leaving.add_done_callback(lambda _: stream.leave())
     patience = _patience.setdefault(asyncio.get_running_loop(), Patience())
+    line = _Line(send)
+    stream.write_through(line.write)
     try:
         with limited():
             async for chunk in stream:
-                await patience.wait(send({"type": "http.response.body", "body": chunk, "more_body": True}))
+                if chunk:
+                    await patience.wait(_send_piece(send, chunk))
+                elif line.late is not None:
+                    await patience.wait(line.late)
             await patience.wait(send({"type": "http.response.body", "body": b""}))
     finally:
         leaving.cancel()
+
+
+class _Line:
+    """The way to one reader for what can go out at once: as a rule a server takes it without waiting."""
+
+    __slots__ = ("_send", "late")
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.late: asyncio.Task[None] | None = None
+
+    def write(self, chunk: bytes) -> bool:
+        """Whether the chunk has gone out; if not, `late` ends when it has, or with what went wrong."""
+        task = asyncio.Task(
+            _send_piece(self._send, chunk), loop=asyncio.get_running_loop(), name="line", eager_start=True
+        )
+        if task.done() and not task.cancelled() and task.exception() is None:
+            return True
+        self.late = task
+        return False
+
+
+async def _send_piece(send: Send, chunk: bytes) -> None:
+    await send({"type": "http.response.body", "body": chunk, "more_body": True})

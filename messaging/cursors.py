@@ -5,8 +5,8 @@ stands behind it, the messages whose marks are listed (four letters each) and no
 the newest message that a reader got says nothing about an older one that its process had not heard of (upstream's
 stream leaves messages out), and another process may have known that one for long. After a burst there are too many for
 marks: then the span says of a stretch before the order how many they were, and their sum. `sent` is the moment of
-writing (milliseconds, base 36), and the seal binds all of it to one inbox, so that nobody else's or an invented cursor
-is ever honoured (reliability.md F61).
+writing (milliseconds, hexadecimal), and the seal binds all of it to one inbox, so that nobody else's or an invented
+cursor is ever honoured (reliability.md F61).
 """
 
 from __future__ import annotations
@@ -19,16 +19,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import blake2b
 
-_SEAL_LENGTH = 10
+_SEAL_BYTES = 5
 MARK_LENGTH = 4
 MOST_MARKS = 64
 LONGEST = 500
 """More characters than any cursor of ours has."""
 _ORDER = r"\d{17}-[A-Za-z0-9_~-]{0,32}"
 _CURSOR = re.compile(
-    rf"({_ORDER})\.([0-9a-z]{{1,10}})\.([A-Za-z0-9_-]{{0,256}})\.((?:{_ORDER}\*\d{{1,9}}\*[0-9a-f]{{16}})?)\.([0-9a-f]{{10}})"
+    rf"({_ORDER})\.([0-9a-f]{{1,13}})\.([A-Za-z0-9_-]{{0,256}})\.((?:{_ORDER}\*\d{{1,9}}\*[0-9a-f]{{16}})?)\.([0-9a-f]{{10}})"
 )
-_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
 def mark(message_id: str) -> str:
@@ -88,11 +87,11 @@ class Sealer:
     __slots__ = ("_key",)
 
     def __init__(self, secret: bytes, inbox_key: str) -> None:
-        self._key = hmac.digest(secret, inbox_key.encode(), "sha256")
+        self._key = hmac.digest(secret, inbox_key.encode(), "sha256")  # what blake2b takes for its key is shorter
 
     def write(self, order: str, sent_at_ms: int, marks: str = "", span: Span | None = None) -> str:
         """A cursor; `marks` are those of the messages behind `order`, one after the other."""
-        position = f"{order}.{_base36(sent_at_ms)}.{marks}.{span or ''}"
+        position = f"{order}.{sent_at_ms:x}.{marks}.{span or ''}"
         return f"{position}.{self._seal(position)}"
 
     def read(self, text: str) -> Cursor | None:
@@ -104,16 +103,8 @@ class Sealer:
         if not hmac.compare_digest(seal, self._seal(f"{order}.{sent}.{marks}.{span}")):
             return None
         several = frozenset(marks[at : at + MARK_LENGTH] for at in range(0, len(marks), MARK_LENGTH))
-        moment = datetime.fromtimestamp(int(sent, 36) / 1000, UTC)
+        moment = datetime.fromtimestamp(int(sent, 16) / 1000, UTC)
         return Cursor(order, moment, several, Span.read(span) if span else None)
 
     def _seal(self, position: str) -> str:
-        return hmac.digest(self._key, position.encode(), "sha256").hex()[:_SEAL_LENGTH]
-
-
-def _base36(number: int) -> str:
-    digits = ""
-    while number:
-        number, last = divmod(number, 36)
-        digits = _DIGITS[last] + digits
-    return digits or "0"
+        return blake2b(position.encode(), digest_size=_SEAL_BYTES, key=self._key).hexdigest()

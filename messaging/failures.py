@@ -1,6 +1,6 @@
 """What goes wrong with upstream, as errors of ours with a reason, counted and told to whoever can mend it.
 
-With upstream.py and tap.py the only importer of httpx. Beneath httpx's interface runs aiohttp, too, whose own
+Of httpx's exceptions only this module knows. Beneath httpx's interface runs aiohttp, too, whose own
 exceptions say more than those that httpx's transport makes of them, so these are looked at first.
 """
 
@@ -136,7 +136,7 @@ def refusal(response: httpx.Response, body: bytes) -> errors.UpstreamError:
     """The error that an answer of 300 or more stands for; upstream has eight shapes of them (xians-api.md 0.4)."""
     status = response.status_code
     said = wire.complaint(body)
-    detail = f"{status} from {response.request.url.path.rsplit('/', 1)[-1]}: {said[:300]}"
+    detail = f"{status} from {_call(response.request)}: {said[:300]}"
     if status < 400:
         return errors.UpstreamMisbehaved(f"{status} to {_host(response)}", reason="up_redirect")
     if status == 429:
@@ -160,6 +160,11 @@ def _rejection(status: int, said: str, detail: str) -> errors.UpstreamRefused:
     if status == 404 and said:  # an empty 404 is a route that this server does not have
         return errors.ActivationNotFound(detail)
     return errors.UpstreamRefused(detail)
+
+
+def _call(request: httpx.Request) -> str:
+    path: bytes = request.extensions["target"].partition(b"?")[0]
+    return path.decode("ascii", "replace").rsplit("/", 1)[-1]
 
 
 def _host(response: httpx.Response) -> str:

@@ -11,15 +11,14 @@ import asyncio
 import logging
 import random
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from datetime import UTC, datetime
 
 from messaging import catchup, errors, metrics, unread
 from messaging.items import StreamItem
 from messaging.outlet import Outlet, Surroundings
 from messaging.unread import InboxRef, TopicState
+from messaging.wheel import Alarm
 from messaging.wire import Message
 
 log = logging.getLogger(__name__)
@@ -60,10 +59,10 @@ class Gaps:
         self._on_refused = on_refused
         self._expected: dict[str, TopicState] | None = None
         self._is_settled = False  # the database knows what is expected
-        self._late: deque[tuple[Message, str, str]] = deque(maxlen=_MOST_LATE)
+        self._late: list[tuple[Message, str, str]] = []
         self._missing_since: dict[str, float] = {}
         self._due: list[float] = []
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | Alarm | None = None
         self._comparing = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         self._is_behind = False  # the last comparison failed
@@ -91,8 +90,11 @@ class Gaps:
             self._timer.cancel()
         if self._is_over or self._task is not None:
             return
-        wait = max(0.0, min(self._due) - time.monotonic()) if self._due else _minute()
-        self._timer = asyncio.get_running_loop().call_later(wait, self._begin)
+        if self._due:
+            wait = max(0.0, min(self._due) - time.monotonic())
+            self._timer = asyncio.get_running_loop().call_later(wait, self._begin)
+        else:
+            self._timer = self._around.wheel.after(_minute(), self._begin)
 
     def _begin(self) -> None:
         now = time.monotonic()
@@ -126,12 +128,13 @@ class Gaps:
             return
         state = self._expected.get(message.scope, catchup.NOTHING_KNOWN)
         newest = message.created_at if state.last_at is None else max(state.last_at, message.created_at)
-        self._expected[message.scope] = replace(state, count=state.count + 1, last_at=newest)
+        self._expected[message.scope] = TopicState(state.floor, state.count + 1, newest, state.surveyed_at)
         self._is_settled = False
 
     def set_aside(self, message: Message, json: str, event: str) -> None:
         """A message from the stream that claims to be old: the comparison, which is soon, tells what it is."""
-        self._late.append((message, json, event))  # a full one forgets its oldest: the comparison finds it
+        self._late.append((message, json, event))
+        del self._late[:-_MOST_LATE]  # the comparison finds them
         self.look_again()
 
     def forget_topic(self, topic: str) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections import deque
+from collections.abc import Callable
+from functools import lru_cache
 
 from messaging import metrics
 from messaging.bus import Bus, Notice
@@ -22,14 +23,16 @@ _COUNT_SECONDS = 150
 class Subscriber:
     """One reader's bounded queue. It never makes anybody wait: when it is full it is closed as `lagging`."""
 
-    __slots__ = ("_bytes", "_items", "_waiter", "closed_because", "is_overview", "person", "shows")
+    __slots__ = ("_bytes", "_items", "_waiter", "closed_because", "is_overview", "person", "rush", "shows")
 
     def __init__(self, person: str, *, is_overview: bool = False, shows: str | None = None) -> None:
         self.person = person
         self.shows = shows  # the topic on its screen, if it said so
         self.is_overview = is_overview
         self.closed_because: str | None = None
-        self._items: deque[StreamItem] = deque()
+        self.rush: Callable[[], bool] | None = None
+        """Called when something comes while the reader waits; whether it is all taken, so that nobody need wake."""
+        self._items: list[StreamItem] = []
         self._bytes = 0
         self._waiter: asyncio.Future[None] | None = None
 
@@ -41,7 +44,8 @@ class Subscriber:
             return
         self._items.append(item)
         self._bytes += len(item.json)
-        self.wake()
+        if self._waiter is not None and (self.rush is None or self._waiter.done() or not self.rush()):
+            self.wake()
 
     def close(self, reason: str) -> None:
         """End the stream once its reader has taken what is queued; nothing more is taken after these reasons."""
@@ -53,10 +57,14 @@ class Subscriber:
 
     def take(self) -> list[StreamItem]:
         """Everything that is queued now."""
-        items = list(self._items)
-        self._items.clear()
+        items, self._items = self._items, []
         self._bytes = 0
         return items
+
+    def put_back(self, items: list[StreamItem]) -> None:
+        """Queue again what was taken just now."""
+        self._items = items + self._items
+        self._bytes += sum(len(item.json) for item in items)
 
     async def wait(self) -> None:
         """Return when something is queued, the subscriber is closed, or somebody wakes it."""
@@ -74,6 +82,7 @@ class Subscriber:
             self._waiter.set_result(None)
 
 
+@lru_cache(maxsize=16_384)
 def person_key(participant_id: str) -> str:
     """Stands for a participant where the address itself must not be seen."""
     return hashlib.sha256(participant_id.encode("utf-8", "replace")).hexdigest()[:40]

@@ -134,7 +134,8 @@ class Ledger:
             self._progress.clear()
             for inbox, by_topic in counts.items():
                 self.announce(inbox, by_topic)
-                self._hub.tell(person_key(inbox.address.participant_id), {"what": "unread", "inbox": inbox.told()})
+                if not self._hub.bus.is_alone:
+                    self._hub.tell(person_key(inbox.address.participant_id), {"what": "unread", "inbox": inbox.told()})
             await self._rest()
         metrics.ledger_waiting.set(0)
 

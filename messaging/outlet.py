@@ -7,7 +7,6 @@ ring), and the ids of some more before them; both may be lost at any moment (doc
 from __future__ import annotations
 
 import time
-from collections import deque
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -18,6 +17,7 @@ from messaging.items import StreamItem
 from messaging.ledger import Ledger
 from messaging.unread import InboxRef
 from messaging.upstream import UpstreamClient
+from messaging.wheel import Wheel
 from messaging.wire import Message, order_at, stream_json
 
 _RING_ITEMS = 256
@@ -42,6 +42,7 @@ class Surroundings:
     client: UpstreamClient
     ledger: Ledger
     hub: Hub
+    wheel: Wheel
     secret: bytes
     grace_seconds: float
 
@@ -89,7 +90,7 @@ class Outlet:
         self._head_since = 0.0
         self._inbox = inbox
         self._around = around
-        self._ring: deque[StreamItem] = deque()
+        self._ring: list[StreamItem] = []
         self._ring_bytes = 0
         self._forgotten = ""  # the newest place that the ring no longer holds
         self._ids: dict[str, tuple[int, str]] = {}
@@ -228,7 +229,7 @@ class Outlet:
 
     def since(self, text: str) -> list[StreamItem] | None:
         """What was handed out after the message with this cursor; None when the ring doesn't hold that one."""
-        items = list(self._ring)
+        items = self._ring
         for position in range(len(items) - 1, -1, -1):
             if items[position].cursor == text:
                 return items[position + 1 :]
@@ -271,7 +272,7 @@ class Outlet:
             self._forget_oldest()
 
     def _forget_oldest(self) -> None:
-        dropped = self._ring.popleft()
+        dropped = self._ring.pop(0)
         self._ring_bytes -= len(dropped.json)
         if dropped.message is not None:
             self._forgotten = max(self._forgotten, dropped.message.order)

@@ -25,6 +25,7 @@ from messaging.sessions import Access
 from messaging.tenancy import Tenancy
 from messaging.unread import InboxRef
 from messaging.watch import Watch
+from messaging.wheel import Wheel
 from messaging.wire import ThreadAddress
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ class Runtime:
                 heartbeat_seconds=settings.XIANS_HEARTBEAT_SECONDS,
             )
         )
+        self.wheel = Wheel()
         self.bus = Bus(self._noticed, self._look_everywhere)
         self.hub = Hub(self.bus)
         self.ledger = Ledger(self.hub)
@@ -58,6 +60,7 @@ class Runtime:
                 client=self.client,
                 ledger=self.ledger,
                 hub=self.hub,
+                wheel=self.wheel,
                 secret=self.secret,
                 grace_seconds=settings.XIANS_FEED_GRACE_SECONDS,
             )

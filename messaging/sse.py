@@ -46,7 +46,7 @@ class Decoder:
         self._line = bytearray()  # the unfinished line
         self._skipping = False  # the unfinished line is a comment or an unknown field
         self._after_cr = False  # a LF that comes now belongs to the CR before it
-        self._data = bytearray()
+        self._data: bytes | bytearray | None = None  # of the event so far; bytes while it is one line
         self._event = b""
         self._id = ""
         self._events: list[Event] = []
@@ -54,28 +54,35 @@ class Decoder:
     def feed(self, chunk: bytes) -> list[Event]:
         """The events that are complete with this chunk."""
         if self._start is not None:
-            chunk = self._start + chunk
-            if len(chunk) < len(_BOM) and _BOM.startswith(chunk):
-                self._start = chunk
-                return []
-            self._start = None
-            chunk = chunk.removeprefix(_BOM)
-        if not chunk:
-            return []
-        position = 0
-        if self._after_cr:
+            chunk = self._without_mark(self._start + chunk)
+        if self._after_cr and chunk:
             self._after_cr = False
-            if chunk[0] == 0x0A:
-                position = 1
-        for end in _LINE_END.finditer(chunk, position):
-            self._finish_line(chunk[position : end.start()])
-            position = end.end()
-        if position == len(chunk):
-            self._after_cr = chunk[-1] == 0x0D
+            chunk = chunk.removeprefix(b"\n")
+        if b"\r" in chunk:
+            rest = self._finish_lines_of_any_kind(chunk)
         else:
-            self._hold(chunk[position:])
+            *lines, rest = chunk.split(b"\n")
+            for line in lines:
+                self._finish_line(line)
+        if rest:
+            self._hold(rest)
         events, self._events = self._events, []
         return events
+
+    def _without_mark(self, chunk: bytes) -> bytes:
+        if len(chunk) < len(_BOM) and _BOM.startswith(chunk):
+            self._start = chunk
+            return b""
+        self._start = None
+        return chunk.removeprefix(_BOM)
+
+    def _finish_lines_of_any_kind(self, chunk: bytes) -> bytes:
+        position = 0
+        for end in _LINE_END.finditer(chunk):
+            self._finish_line(chunk[position : end.start()])
+            position = end.end()
+        self._after_cr = chunk.endswith(b"\r")
+        return chunk[position:]
 
     def _hold(self, part: bytes) -> None:
         if self._skipping:
@@ -105,9 +112,13 @@ class Decoder:
 
     def _set(self, name: bytes, value: bytes) -> None:
         if name == b"data":
-            self._data += value
-            self._data += b"\n"
-            if len(self._data) > self._max_bytes + 1:
+            if self._data is None:
+                self._data = value
+            else:
+                self._data = self._data if isinstance(self._data, bytearray) else bytearray(self._data)
+                self._data += b"\n"
+                self._data += value
+            if len(self._data) > self._max_bytes:
                 raise EventTooLarge(f"an event of more than {self._max_bytes} bytes")
         elif name == b"event":
             self._event = value
@@ -119,10 +130,9 @@ class Decoder:
 
     def _dispatch(self) -> None:
         event, self._event = self._event, b""
-        if not self._data:
+        if self._data is None:
             return
-        data = self._data[:-1].decode("utf-8", "replace")
-        self._data = bytearray()
+        data, self._data = self._data.decode("utf-8", "replace"), None
         self._events.append(Event(event.decode("utf-8", "replace") or "message", data, self._id))
 
 

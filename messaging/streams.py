@@ -15,6 +15,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+import orjson
 from django.conf import settings
 from django.http import StreamingHttpResponse
 
@@ -53,7 +54,7 @@ def for_api(item: StreamItem) -> bytes:
         return sse.encode(item.event, item.json, id=item.cursor)
     if item.kind == "unread":
         told = {"topic": item.topic or None, "unreadCount": item.unread_count, "total": item.total}
-        return sse.encode("unread", json.dumps(told))
+        return sse.encode("unread", orjson.dumps(told).decode())
     return b""
 
 
@@ -178,8 +179,10 @@ class EventStream:
         self._greeting = self._connected(thread_id) + (_resync(start.resync) if start.resync else b"")
         self._greeting += wishes.encode(StreamItem("counts", counts=start.counts))
         self._is_heartbeat_due = False
-        self._alarm = self._loop.call_later(wishes.heartbeat_seconds, self._ring)
+        self._alarm = runtime.wheel.after(wishes.heartbeat_seconds, self._ring)
         self._is_over = False
+        self._is_late = False  # something was given to `write_through` that has not gone out yet
+        self._write_now: Callable[[bytes], bool] | None = None
         opened.get([]).append(self)
 
     def __aiter__(self) -> EventStream:
@@ -202,8 +205,35 @@ class EventStream:
                     return farewell
                 break
             await self._subscriber.wait()
+            if self._is_late:
+                self._is_late = False
+                return b""
         self.close()
         raise StopAsyncIteration
+
+    def write_through(self, write_now: Callable[[bytes], bool]) -> None:
+        """Write what comes while this stream waits at once, without waking the task that waits.
+
+        `write_now` says whether the bytes have gone out; if not, the iteration goes on with b"", and whoever iterates
+        waits for them before asking for more.
+        """
+        self._write_now = write_now
+        self._subscriber.rush = self._rush
+
+    def _rush(self) -> bool:
+        if self._write_now is None or self._had_until or self._is_heartbeat_due or self._is_over:
+            return False
+        items = self._subscriber.take()
+        try:
+            chunk = b"".join([self._write(item) for item in items])
+        except Exception:  # noqa: BLE001 - it happens again, and is told, where this stream is read
+            self._subscriber.put_back(items)
+            return False
+        if chunk and not self._write_now(chunk):
+            self._is_late = True
+            return False
+        self._confirm()
+        return True
 
     def leave(self) -> None:
         """The reader has gone."""
@@ -214,6 +244,7 @@ class EventStream:
 
     def _end(self) -> None:
         self._alarm.cancel()
+        self._subscriber.rush = self._write_now = None
         self._on_close()
 
     async def _take(self) -> bytes:
@@ -277,7 +308,7 @@ class EventStream:
 
     def _heartbeat(self) -> bytes:
         self._is_heartbeat_due = False
-        self._alarm = self._loop.call_later(self._wishes.heartbeat_seconds, self._ring)
+        self._alarm = self._runtime.wheel.after(self._wishes.heartbeat_seconds, self._ring)
         mine = self._runtime.hub.streams_of(self._subscriber.person)
         return sse.encode("heartbeat", json.dumps({"timestamp": _now(), "subscriberCount": mine}))
 

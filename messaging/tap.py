@@ -289,6 +289,6 @@ def tap_of(response: httpx.Response) -> Tap:
 
 
 def _head(request: httpx.Request) -> bytes:
-    lines = [b"%b %b HTTP/1.1" % (request.method.encode("ascii"), request.url.raw_path)]
+    lines = [b"%b %b HTTP/1.1" % (request.method.encode("ascii"), request.extensions["target"])]
     lines += [b"%b: %b" % header for header in request.headers.raw]
     return b"\r\n".join([*lines, b"", b""])

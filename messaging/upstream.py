@@ -1,9 +1,9 @@
-"""The Xians server's admin API as far as conversations need it. With failures.py and tap.py the only importer of httpx.
+"""The Xians server's admin API as far as conversations need it, asked through httpx's interface.
 
-The wire contract is shared/xians-api.md. Under httpx's interface runs aiohttp's transport for calls, and one of our own
-(`tap`) for streams: httpx's own pool leaks connections of cancelled streams and walks every open connection (traps.md
-section 3). Requests go straight to the transports: what httpx's client does around each (merging addresses, cookies,
-credentials, redirects) costs more than the request itself, and we need none of it (docs/decisions).
+The wire contract is shared/xians-api.md. Under that interface runs aiohttp's transport for calls (`pool`), and one of
+our own for streams (`tap`): httpx's own pool leaks connections of cancelled streams. Requests go straight to the
+transports: what httpx's client does around each (merging addresses, cookies, credentials, redirects) costs more than
+the request itself, and we need none of it (docs/decisions).
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NoReturn
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
-import aiohttp
 import httpx
-from httpx_aiohttp import AiohttpTransport
 
 from messaging import directory, errors, failures, sse, wire
 from messaging.failures import translated
+from messaging.pool import PoolTransport
 from messaging.tap import Tap, TapTransport, tap_of
 from messaging.wire import ThreadAddress
 
 log = logging.getLogger(__name__)
 
+_API = "/api/v1/admin/"
 _HEADER_SECONDS = 10
 _MISSED_HEARTBEATS = 2.5
 _MAX_JSON_BYTES = 32 << 20
@@ -61,19 +61,13 @@ class UpstreamClient:
         self._settings = settings
         self.lookout = failures.Lookout(settings.api_key)
         self._tls = ssl.create_default_context()
-        self._root = settings.base_url.rstrip("/")
-        self._rest = self._transport()
+        self._root = httpx.URL(settings.base_url)
+        self._prefix = self._root.raw_path.rstrip(b"/")
+        self._rest = PoolTransport(self._tls, connections=_REST_CONNECTIONS)
         self._streams = TapTransport(self._tls)
         connect = settings.connect_timeout
         self._rest_limits = {"connect": connect, "read": settings.read_timeout, "pool": connect}
         self._stream_limits = {"connect": connect, "read": settings.heartbeat_seconds * _MISSED_HEARTBEATS}
-
-    def _transport(self) -> AiohttpTransport:
-        def session() -> aiohttp.ClientSession:
-            connector = aiohttp.TCPConnector(limit=_REST_CONNECTIONS, ssl=self._tls, keepalive_timeout=60)
-            return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
-
-        return AiohttpTransport(verify=self._tls, trust_env=False, client=session)
 
     async def aclose(self) -> None:
         await self._rest.aclose()
@@ -116,7 +110,7 @@ class UpstreamClient:
 
     async def reachable(self) -> None:
         """Raise UpstreamUnavailable unless something that answers HTTP lives at upstream's address."""
-        request = httpx.Request("GET", self._root + "/health", extensions={"timeout": self._rest_limits})
+        request = self._request("GET", "/health", {}, self._rest_limits)
         with self.lookout.over(""):
             with translated():
                 async with asyncio.timeout(self._settings.connect_timeout):
@@ -202,9 +196,9 @@ class UpstreamClient:
     async def _tap(self, address: ThreadAddress, bearer: str) -> Tap:
         query = {**_conversation(address), "heartbeatSeconds": str(self._settings.heartbeat_seconds)}
         headers = {**_authorized(bearer), "Accept": "text/event-stream", "Accept-Encoding": "identity"}
-        url = self._url(_messaging(address, "listen"), query)
-        request = httpx.Request("GET", url, headers=headers, extensions={"timeout": self._stream_limits})
         with translated("up_header_timeout"):
+            path = _API + _messaging(address, "listen") + _query(query)
+            request = self._request("GET", path, headers, self._stream_limits)
             async with asyncio.timeout(_HEADER_SECONDS):
                 response = await self._streams.handle_async_request(request)
         try:
@@ -216,8 +210,16 @@ class UpstreamClient:
 
     # -- plumbing ---------------------------------------------------------------------------------------------
 
-    def _url(self, path: str, query: Mapping[str, str] | None) -> httpx.URL:
-        return _parsed(f"{self._root}/api/v1/admin/{path}" + (f"?{urlencode(query, quote_via=quote)}" if query else ""))
+    def _request(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        limits: Mapping[str, float],
+        json: Mapping[str, Any] | None = None,
+    ) -> httpx.Request:
+        extensions = {"timeout": limits, "target": self._prefix + path.encode("ascii")}
+        return httpx.Request(method, self._root, headers=headers, json=json, extensions=extensions)
 
     async def _get(self, path: str, query: Mapping[str, str], bearer: str) -> Any:
         return await self._call("GET", path, bearer, params=query)
@@ -232,13 +234,8 @@ class UpstreamClient:
         json: Mapping[str, Any] | None = None,
     ) -> Any:
         with self.lookout.over(bearer), translated():
-            request = httpx.Request(
-                method,
-                self._url(path, params),
-                json=json,
-                headers={**_authorized(bearer), "Accept-Encoding": "gzip, deflate"},
-                extensions={"timeout": self._rest_limits},
-            )
+            headers = {**_authorized(bearer), "Accept-Encoding": "gzip, deflate"}
+            request = self._request(method, _API + path + _query(params), headers, self._rest_limits, json)
             async with asyncio.timeout(self._settings.connect_timeout + self._settings.read_timeout):
                 response = await self._rest.handle_async_request(request)
                 try:
@@ -275,12 +272,6 @@ async def _require_stream(response: httpx.Response) -> None:
     encoding = response.headers.get("content-encoding", "identity").lower()
     if encoding != "identity":
         raise errors.UpstreamMisbehaved(f"a stream in {encoding[:20]!r}", reason="up_bad_encoding")
-
-
-@lru_cache(maxsize=4_096)
-def _parsed(address: str) -> httpx.URL:
-    """The same few addresses are asked for again and again, and httpx takes its time to read one."""
-    return httpx.URL(address)
 
 
 class _Events:
@@ -361,6 +352,16 @@ def _conversation(address: ThreadAddress) -> dict[str, str]:
     }
 
 
+def _query(query: Mapping[str, str] | None) -> str:
+    return "?" + "&".join([f"{name}={_quoted(value)}" for name, value in query.items()]) if query else ""
+
+
+@lru_cache(maxsize=8_192)
+def _quoted(text: str) -> str:
+    """The same names are asked for again and again."""
+    return quote(text, safe="")
+
+
 def _messaging(address: ThreadAddress, call: str) -> str:
     return _path("tenants", address.tenant_id, "messaging", call)
 
@@ -369,4 +370,4 @@ def _path(*segments: str) -> str:
     """A relative path; `.` and `..` are refused, since httpx would fold them into another endpoint (F121)."""
     if any(segment in ("", ".", "..") for segment in segments):
         raise errors.ActivationNotFound("a path segment that can't be addressed")
-    return "/".join(quote(segment, safe="") for segment in segments)
+    return "/".join([_quoted(segment) for segment in segments])

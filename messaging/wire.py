@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -49,6 +50,7 @@ _MICROSECOND_DIGITS = 17
 _LAST_MICROSECOND = 10**_MICROSECOND_DIGITS - 1  # in the year 5138
 _NO_DATE_YEAR = 1
 _LONGEST_ID = 200
+_NOT_KEPT: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +81,9 @@ def order_of(created_at: datetime, message_id: str) -> str:
 
 def order_at(moment: datetime) -> str:
     """A place before every message created at or after `moment`."""
-    micros = (moment - _EPOCH) // _MICROSECOND
+    since = moment - _EPOCH
+    micros = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
     return f"{min(max(micros, 0), _LAST_MICROSECOND):0{_MICROSECOND_DIGITS}d}-"
-
-
-_MICROSECOND = datetime.resolution
 
 
 def _plain_id(message_id: str) -> str:
@@ -215,7 +215,7 @@ def message(raw: Any, *, event: str | None = None, keeps_raw: bool = True) -> Me
         data=get("data"),
         request_id=text_or_none(get("requestId")),
         created_by=text_or_none(get("createdBy")),
-        raw=raw if keeps_raw else {},
+        raw=raw if keeps_raw else _NOT_KEPT,
     )
 
 

@@ -12,8 +12,6 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 from benchmarks.choices.inside import set_up
@@ -61,10 +59,8 @@ class _Pauses:
 class _Upstream:
     """Lets every feed wait for its greeting."""
 
-    @asynccontextmanager
-    async def listen(self, _address: object, *, bearer: str) -> AsyncIterator[object]:
+    async def listen(self, _address: object, **_how: object) -> None:
         await asyncio.Event().wait()
-        yield bearer
 
 
 class _Ledger:
@@ -121,7 +117,12 @@ def _streams() -> tuple[list[tuple[Feed, Subscriber]], list[asyncio.Task[None]]]
     from messaging.wire import ThreadAddress
 
     around = Surroundings(
-        cast(Any, _Upstream()), cast(Any, _Ledger()), current().hub, b"a secret of 32 bytes, or so it is", 0
+        client=cast(Any, _Upstream()),
+        ledger=cast(Any, _Ledger()),
+        hub=current().hub,
+        wheel=current().wheel,
+        secret=b"a secret of 32 bytes, or so it is",
+        grace_seconds=0,
     )
     feeds = Feeds(around)
     found, waiting = [], []
