@@ -183,8 +183,8 @@ class UpstreamClient:
         try:
             with translated("up_silent"):
                 await tap.pour(events.take)
-            problem: errors.UpstreamError = errors.UpstreamUnavailable("the stream ended", reason=events.ending)
             await events.heard()
+            problem: errors.UpstreamError = errors.UpstreamUnavailable("the stream ended", reason=events.ending)
         except errors.UpstreamError as known:
             problem = known
             await events.heard()
