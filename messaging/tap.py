@@ -138,9 +138,8 @@ class Tap(asyncio.Protocol):
         """
         self._into = into
         self.headers.clear()
-        if self._held:
-            held, self._held = self._held, b""
-            into(held)
+        held, self._held = self._held, b""
+        self._give(held)
         self.resume()
         while not self._is_over:
             await self._news()
@@ -200,17 +199,18 @@ class Tap(asyncio.Protocol):
             return
         try:
             self._parser.feed_data(data)
-            self._head_bytes += 0 if self.status else len(data)
-            if self._head_bytes > _HEAD_BYTES:
-                raise httpx.RemoteProtocolError("a head without an end")
-            self._hand_on()
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as problem:
             self.end(httpx.RemoteProtocolError(f"{type(problem).__name__}: {problem}"))
-        except Exception as problem:  # noqa: BLE001 - the reader's own: it hears of it where it waits
-            self.end(problem)
-        else:
-            if self._is_complete:
-                self.end(None)
+            return
+        self._head_bytes += 0 if self.status else len(data)
+        if self._head_bytes > _HEAD_BYTES:
+            self.end(httpx.RemoteProtocolError("a head without an end"))
+        if self._chunks:
+            body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+            self._chunks.clear()
+            self._give(body)
+        if self._is_complete:
+            self.end(None)
 
     def connection_lost(self, problem: Exception | None) -> None:
         if self.status and not self._has_length and problem is None:
@@ -243,18 +243,17 @@ class Tap(asyncio.Protocol):
 
     # -- inside -----------------------------------------------------------------------------------------------
 
-    def _hand_on(self) -> None:
-        if not self._chunks:
-            return
-        body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
-        self._chunks.clear()
-        if self._into is not None:
-            self._into(body)
-            return
-        self._held += body
-        if len(self._held) > _HELD_BYTES:
-            self.pause()
-        self._wake()
+    def _give(self, body: bytes) -> None:
+        if self._into is None:
+            self._held += body
+            if len(self._held) > _HELD_BYTES:
+                self.pause()
+            self._wake()
+        elif body:
+            try:
+                self._into(body)
+            except Exception as problem:  # noqa: BLE001 - the reader's own: it is raised where the reader waits
+                self.end(problem)
 
     async def _news(self) -> None:
         self._waiter = asyncio.get_running_loop().create_future()

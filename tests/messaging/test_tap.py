@@ -1,0 +1,216 @@
+"""The transport of upstream's streams, against a server that answers byte by byte (reliability.md F12, F15-F19)."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest
+
+from messaging.tap import Tap, TapTransport, Truncated, tap_of
+
+PATIENCE = 5.0
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+BODY = "data: größer\r\ndata: 東京\n\n".encode()
+WHOLE = CHUNKED + b"%x\r\n%b\r\n" % (len(BODY), BODY) + b"0\r\n\r\n"
+
+type Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+class Server:
+    """Answers every connection as it is told; `gone` is set when a client has left."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.asked = b""
+        self.gone = asyncio.Event()
+        self._answer = answer
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.asked = await reader.readuntil(b"\r\n\r\n")
+        try:
+            await self._answer(reader, writer)
+        except ConnectionError:
+            self.gone.set()
+        finally:
+            writer.close()
+
+
+def saying(*pieces: bytes, stays: bool = False) -> Answer:
+    """These pieces, each by itself; then the end, or silence until the client goes."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(0)
+        if stays:
+            await reader.read()
+            raise ConnectionError
+
+    return answer
+
+
+@asynccontextmanager
+async def asking(
+    answer: Answer, *, silence: float = 60.0
+) -> AsyncIterator[tuple[Server, Callable[[], Awaitable[Tap]]]]:
+    server = Server(answer)
+    transport = TapTransport(ssl.create_default_context())
+    listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+
+    async def ask() -> Tap:
+        limits = {"connect": PATIENCE, "read": silence}
+        request = httpx.Request(
+            "GET", f"http://127.0.0.1:{port}", extensions={"timeout": limits, "target": b"/a/listen?x=%2F"}
+        )
+        return tap_of(await transport.handle_async_request(request))
+
+    async with listening, asyncio.timeout(PATIENCE * 2):
+        try:
+            yield server, ask
+        finally:
+            await transport.aclose()
+
+
+async def poured(tap: Tap) -> bytes:
+    pieces: list[bytes] = []
+    await tap.pour(pieces.append)
+    return b"".join(pieces)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, len(WHOLE)])
+async def test_it_pours_the_same_however_the_answer_is_cut(size: int) -> None:
+    cut = [WHOLE[start : start + size] for start in range(0, len(WHOLE), size)]
+    async with asking(saying(*cut)) as (server, ask):
+        tap = await ask()
+        assert (tap.status, dict(tap.headers)[b"Content-Type"]) == (200, b"text/event-stream")
+        assert await poured(tap) == BODY
+    assert server.asked.startswith(b"GET /a/listen?x=%2F HTTP/1.1\r\n")
+
+
+async def test_an_interim_answer_is_passed_over() -> None:
+    async with asking(saying(b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n", WHOLE)) as (_, ask):
+        tap = await ask()
+        assert b"Link" not in dict(tap.headers)
+        assert await poured(tap) == BODY
+
+
+async def test_without_a_length_it_lasts_as_long_as_its_connection() -> None:
+    async with asking(saying(HEAD + b"\r\n", BODY)) as (_, ask):
+        assert await poured(await ask()) == BODY
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [CHUNKED + b"400\r\ndata: {", CHUNKED + b"5\r\nabcde\r\n", HEAD + b"Content-Length: 9\r\n\r\nabc"],
+    ids=["in a chunk", "between chunks", "before its length"],
+)
+async def test_an_end_in_the_middle_is_no_end_in_order(answer: bytes) -> None:
+    """F18, F19: what came is handed on all the same."""
+    pieces: list[bytes] = []
+    async with asking(saying(answer)) as (_, ask):
+        tap = await ask()
+        with pytest.raises(Truncated):
+            await tap.pour(pieces.append)
+    assert b"".join(pieces) in (b"data: {", b"abcde", b"abc")
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        (b"", httpx.ReadError),
+        (b"HTTP/1.1 200", httpx.ReadError),
+        (b"SSH-2.0-x\r\n\r\n", httpx.RemoteProtocolError),
+        (b"HTTP/1.1 200 OK\r\n" + b"X: " + b"y" * (1 << 20), httpx.RemoteProtocolError),
+        (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", httpx.RemoteProtocolError),
+    ],
+)
+async def test_what_is_no_answer_is_an_error(answer: bytes, problem: type[Exception]) -> None:
+    """F12"""
+    async with asking(saying(answer)) as (_, ask):
+        with pytest.raises(problem):
+            await ask()
+
+
+async def test_what_comes_before_anybody_reads_is_held_up_to_a_limit() -> None:
+    """A server that writes faster than it is read has to wait; nothing is lost."""
+    piece = b"x" * 65_536
+    written = 0
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal written
+        writer.write(HEAD + b"\r\n")
+        for _ in range(512):
+            writer.write(piece)
+            await writer.drain()
+            written += 1
+
+    async with asking(answer) as (_, ask):
+        tap = await ask()
+        before = -1
+        while before != written:
+            before = written
+            await asyncio.wait([asyncio.create_task(asyncio.Event().wait())], timeout=0.1)
+        assert written < 512
+        assert len(await poured(tap)) == 512 * len(piece)
+
+
+async def test_silence_ends_it_and_bytes_of_any_kind_do_not() -> None:
+    """F15, F44: `read` seconds without a byte."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        leaving = asyncio.create_task(reader.read())
+        writer.write(HEAD + b"\r\n")
+        for _ in range(4):
+            writer.write(b":\n")
+            await asyncio.wait([leaving], timeout=0.7)
+        await leaving
+        raise ConnectionError
+
+    async with asking(answer, silence=1.2) as (server, ask):
+        tap = await ask()
+        started = asyncio.get_running_loop().time()
+        with pytest.raises(httpx.ReadTimeout):
+            await poured(tap)
+        assert asyncio.get_running_loop().time() - started > 4 * 0.7
+        await server.gone.wait()
+
+
+async def test_what_the_reader_raises_ends_the_connection_and_is_raised_where_it_waits() -> None:
+    def choke(piece: bytes) -> None:
+        raise LookupError(piece)
+
+    async with asking(saying(CHUNKED, b"1\r\nx\r\n", stays=True)) as (server, ask):
+        tap = await ask()
+        with pytest.raises(LookupError):
+            await tap.pour(choke)
+        await server.gone.wait()
+
+
+async def test_whoever_stops_waiting_takes_the_connection_along() -> None:
+    """Cancelled before the head, and after it (traps.md section 3: httpx leaks these)."""
+    async with asking(saying(stays=True)) as (server, ask):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await ask()
+        await server.gone.wait()
+    async with asking(saying(CHUNKED, stays=True)) as (server, ask):
+        tap = await ask()
+        tap.close()
+        await server.gone.wait()
+        with pytest.raises(httpx.ReadError):
+            await poured(tap)
+
+
+async def test_nobody_there_is_a_connect_error() -> None:
+    transport = TapTransport(ssl.create_default_context())
+    limits = {"connect": PATIENCE, "read": PATIENCE}
+    for url in ("http://127.0.0.1:9", "http://nx.invalid"):
+        request = httpx.Request("GET", url, extensions={"timeout": limits, "target": b"/"})
+        with pytest.raises(httpx.ConnectError):
+            await transport.handle_async_request(request)
