@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import islice
 
 from channels.db import database_sync_to_async
 from django.db import Error as DatabaseError
@@ -35,6 +36,7 @@ _THREADS = 4
 _BATCH = 2_000
 _MAX_WAITING = 50_000
 _LOOKED_AT = 500
+_SAID_AT_ONCE = 16
 _FLUSH_SECONDS = 5
 _PAUSE_SECONDS = 0.15
 """Between batches: receipts of many inboxes are written together. Whoever waits for them to be written hurries it."""
@@ -57,6 +59,7 @@ class Ledger:
         self._surveys = Batch(lambda inboxes: self.run(unread.topic_states, inboxes))
         self._counting = Batch(lambda inboxes: self.run(unread.counts, inboxes))
         self._shown: dict[InboxRef, CountsByTopic] = {}
+        self._unsaid: dict[InboxRef, CountsByTopic] = {}  # of the batch that was written last
         self.overflowed: set[InboxRef] = set()
 
     async def run[**P, R](self, store: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -132,12 +135,20 @@ class Ledger:
             self._written += len(batch)
             self._progress.set()
             self._progress.clear()
-            for inbox, by_topic in counts.items():
-                self.announce(inbox, by_topic)
-                if not self._hub.bus.is_alone:
-                    self._hub.tell(person_key(inbox.address.participant_id), {"what": "unread", "inbox": inbox.told()})
+            await self._say(counts)
             await self._rest()
         metrics.ledger_waiting.set(0)
+
+    async def _say(self, counts: dict[InboxRef, CountsByTopic]) -> None:
+        """Tell everybody the counts that were just written, so many at once that messages don't wait meanwhile."""
+        for inbox in counts:
+            if not self._hub.bus.is_alone:
+                self._hub.tell(person_key(inbox.address.participant_id), {"what": "unread", "inbox": inbox.told()})
+        self._unsaid = counts
+        while self._unsaid:
+            for inbox in list(islice(self._unsaid, _SAID_AT_ONCE)):
+                self.announce(inbox, self._unsaid.pop(inbox))
+            await asyncio.sleep(0)
 
     async def _rest(self) -> None:
         with suppress(TimeoutError):
@@ -192,7 +203,11 @@ class Ledger:
                 self.announce(inbox, by_topic)
 
     def announce(self, inbox: InboxRef, by_topic: CountsByTopic) -> None:
-        """Tell the readers in this process which counts of an inbox have changed."""
+        """Tell the readers in this process which counts of an inbox have changed; what waits to be said is older."""
+        self._unsaid.pop(inbox, None)
+        self._show(inbox, by_topic)
+
+    def _show(self, inbox: InboxRef, by_topic: CountsByTopic) -> None:
         person = person_key(inbox.address.participant_id)
         if not self._hub.readers_of(person):
             self._shown.pop(inbox, None)
@@ -210,7 +225,7 @@ class Ledger:
     def remember(self, inbox: InboxRef, by_topic: CountsByTopic) -> None:
         """What a new reader is being told, so that the next change is seen as one."""
         if inbox in self._shown:
-            self.announce(inbox, by_topic)
+            self._show(inbox, by_topic)
         self._shown[inbox] = by_topic
 
     async def aclose(self) -> None:

@@ -35,7 +35,7 @@ _MAX_COMPLAINT_BYTES = 4096
 _REST_CONNECTIONS = 64
 _USERS_PAGE = 500
 _MAX_USER_PAGES = 100
-_AT_ONCE = 64
+_AT_ONCE = 32
 """After so many events the readers get their turn: a burst must not look like a slow reader."""
 
 
@@ -138,7 +138,9 @@ class UpstreamClient:
         }
         if topic:
             query["topic"] = topic
-        rows = await self._get(_messaging(address, "history"), query, bearer)
+        rows = await self._call(
+            "GET", _messaging(address, "history"), bearer, params=query, read=wire.load_json_exactly
+        )
         if not isinstance(rows, list):
             raise errors.UpstreamMisbehaved("history must be a list")
         messages = []
@@ -232,6 +234,7 @@ class UpstreamClient:
         *,
         params: Mapping[str, str] | None = None,
         json: Mapping[str, Any] | None = None,
+        read: Callable[[bytes], Any] = wire.load_json,
     ) -> Any:
         with self.lookout.over(bearer), translated():
             headers = {**_authorized(bearer), "Accept-Encoding": "gzip, deflate"}
@@ -242,7 +245,7 @@ class UpstreamClient:
                     if response.status_code >= 300:
                         raise failures.refusal(response, await _read(response, _MAX_COMPLAINT_BYTES, cut=True))
                     self.lookout.accepted(bearer)
-                    return wire.load_json_exactly(await _read(response, _MAX_JSON_BYTES))
+                    return read(await _read(response, _MAX_JSON_BYTES))
                 finally:
                     await response.aclose()
 

@@ -1,4 +1,4 @@
-"""What runs under httpx's interface: streams and small answers of the stand-in upstream, read by five clients.
+"""What runs under httpx's interface: streams and small answers of the stand-in upstream, read by six clients.
 
 Each client is a process of its own (`python -m benchmarks.choices.transports_choice CLIENT PORT`), which tells what it
 used; upstream is on the other core. A client only reads the bytes, so that the difference is the client's.
@@ -10,9 +10,10 @@ import asyncio
 import gc
 import json
 import os
+import ssl
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterable, Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import lru_cache
 from typing import Any, Protocol
@@ -29,6 +30,8 @@ from benchmarks.load import until
 from benchmarks.peers.peer import CORE
 from benchmarks.threads import ACTIVATION, AGENT, TENANT, participant
 from benchmarks.upstream import Pump, Upstream
+from messaging.pool import PoolTransport
+from messaging.tap import TapTransport, tap_of
 from tests.services.process import ROOT
 
 _STREAMS = 200
@@ -38,12 +41,13 @@ _MESSAGES = 4_000
 _GETS = 500
 _HEADERS = {"Authorization": "Bearer sk-Xnai-bench", "Accept-Encoding": "identity"}
 _NAMES = f"agentName={AGENT}&activationName={ACTIVATION}".replace(" ", "%20")
-_MESSAGE = b"event: Chat"
+_MESSAGE, _GREETING = b"event: Chat", b"event: connected"
+_OURS = "our tap and pool"
 
 
 def main(rounds: int) -> None:
     take_the_other_core()
-    table = Table(f"{_STREAMS} streams, {_MESSAGES} messages at {_RATE}/s, {_GETS} GETs", chosen="aiohttp's transport")
+    table = Table(f"{_STREAMS} streams, {_MESSAGES} messages at {_RATE}/s, {_GETS} GETs", chosen=_OURS)
     for _ in range(rounds):
         for name in _CLIENTS:
             table.add(name, uvloop.run(_measure(name)))
@@ -73,8 +77,8 @@ async def _measure(name: str) -> dict[str, float]:
 
 
 class Client(Protocol):
-    async def stream(self, url: str) -> AsyncIterator[bytes]:
-        """The chunks of an answer that doesn't end."""
+    async def stream(self, url: str, take: Callable[[bytes], None]) -> Awaitable[None]:
+        """Open an answer that doesn't end; what is returned hands its chunks to `take` while it is awaited."""
 
     async def get(self, url: str) -> bytes:
         """A whole answer."""
@@ -84,22 +88,22 @@ async def _use(client: Client, root: str) -> None:
     messages = f"{root}/api/v1/admin/tenants/{TENANT}/messaging"
     waiting = iter(range(_STREAMS))
     tasks: list[asyncio.Task[None]] = []
-    seen = 0
-    is_enough = asyncio.Event()
+    seen = greeted = 0
+    is_enough, all_greeted = asyncio.Event(), asyncio.Event()
 
-    async def read(chunks: AsyncIterator[bytes]) -> None:
-        nonlocal seen
-        async for chunk in chunks:
-            seen += chunk.count(_MESSAGE)
-            if seen >= _MESSAGES:
-                is_enough.set()
+    def take(chunk: bytes) -> None:
+        nonlocal seen, greeted
+        seen += chunk.count(_MESSAGE)
+        greeted += chunk.count(_GREETING)
+        if greeted == _STREAMS:
+            all_greeted.set()
+        if seen >= _MESSAGES:
+            is_enough.set()
 
     async def open_some() -> None:
         for person in waiting:
             url = f"{messages}/listen?{_NAMES}&participantId={participant(person)}&heartbeatSeconds=60"
-            chunks = await client.stream(url)
-            await anext(chunks)  # `connected`
-            tasks.append(asyncio.create_task(read(chunks)))
+            tasks.append(asyncio.ensure_future(await client.stream(url, take)))
 
     async def get_some() -> None:
         for number in numbers:
@@ -108,6 +112,7 @@ async def _use(client: Client, root: str) -> None:
     await client.get(f"{root}/health")  # what is made once is made
     before = time.process_time()
     await asyncio.gather(*(open_some() for _ in range(_AT_ONCE)))
+    await all_greeted.wait()
     opened = time.process_time()
     numbers = iter(range(_GETS))
     await asyncio.gather(*(get_some() for _ in range(_AT_ONCE)))
@@ -130,10 +135,9 @@ class HttpxClient:
         self._client = client
         self._open = AsyncExitStack()
 
-    async def stream(self, url: str) -> AsyncIterator[bytes]:
+    async def stream(self, url: str, take: Callable[[bytes], None]) -> Awaitable[None]:
         response = await self._open.enter_async_context(self._client.stream("GET", url, headers=_HEADERS))
-        chunks: AsyncIterator[bytes] = response.aiter_raw()
-        return chunks
+        return _read(response.aiter_raw(), take)
 
     async def get(self, url: str) -> bytes:
         content: bytes = (await self._client.get(url, headers=_HEADERS)).content
@@ -141,7 +145,7 @@ class HttpxClient:
 
 
 class TransportClient:
-    """httpx's requests and responses, given to its aiohttp transport without a client (messaging/upstream.py)."""
+    """httpx's requests and responses, given to its aiohttp transport without a client."""
 
     def __init__(self, transport: httpx_aiohttp.AiohttpTransport) -> None:
         self._transport = transport
@@ -151,10 +155,10 @@ class TransportClient:
         request = httpx.Request("GET", _parsed(url), headers=_HEADERS, extensions={"timeout": self._limits})
         return await self._transport.handle_async_request(request)
 
-    async def stream(self, url: str) -> AsyncIterator[bytes]:
+    async def stream(self, url: str, take: Callable[[bytes], None]) -> Awaitable[None]:
         response = await self._ask(url)
         assert isinstance(response.stream, httpx.AsyncByteStream)
-        return aiter(response.stream)
+        return _read(response.stream, take)
 
     async def get(self, url: str) -> bytes:
         response = await self._ask(url)
@@ -167,17 +171,48 @@ class TransportClient:
 _parsed = lru_cache(maxsize=4_096)(httpx.URL)
 
 
+class OurClient:
+    """As messaging/upstream.py asks: `tap` for streams, `pool` for the rest, addresses not taken apart."""
+
+    def __init__(self) -> None:
+        tls = ssl.create_default_context()
+        self._tap = TapTransport(tls)
+        self._pool = PoolTransport(tls, connections=64)
+        self._limits = {"connect": 5, "read": 75, "pool": 5}
+
+    def _request(self, url: str) -> httpx.Request:
+        scheme, _, rest = url.partition("://")
+        host, _, path = rest.partition("/")
+        extensions = {"timeout": self._limits, "target": f"/{path}".encode()}
+        return httpx.Request("GET", _parsed(f"{scheme}://{host}"), headers=_HEADERS, extensions=extensions)
+
+    async def stream(self, url: str, take: Callable[[bytes], None]) -> Awaitable[None]:
+        return tap_of(await self._tap.handle_async_request(self._request(url))).pour(take)
+
+    async def get(self, url: str) -> bytes:
+        response = await self._pool.handle_async_request(self._request(url))
+        try:
+            return await response.aread()
+        finally:
+            await response.aclose()
+
+
 class AiohttpClient:
     def __init__(self, session: aiohttp.ClientSession) -> None:
         self._session = session
 
-    async def stream(self, url: str) -> AsyncIterator[bytes]:
+    async def stream(self, url: str, take: Callable[[bytes], None]) -> Awaitable[None]:
         response = await self._session.get(url, headers=_HEADERS)
-        return aiter(response.content.iter_any())
+        return _read(response.content.iter_any(), take)
 
     async def get(self, url: str) -> bytes:
         async with self._session.get(url, headers=_HEADERS) as response:
             return await response.read()
+
+
+async def _read(chunks: AsyncIterable[bytes], take: Callable[[bytes], None]) -> None:
+    async for chunk in chunks:
+        take(chunk)
 
 
 def _session() -> aiohttp.ClientSession:
@@ -210,6 +245,7 @@ def _aiohttp() -> Client:
 
 
 _CLIENTS: dict[str, Callable[[], Client]] = {
+    _OURS: OurClient,
     "aiohttp's transport": _transport,
     "httpx": _httpx,
     "httpx2": _httpx2,
