@@ -197,7 +197,7 @@ async def latency(bench: Bench) -> Numbers:
     await bench.rest()
     people = [participant(person) for person in range(scale.latency_streams)]
     calls = bench.upstream.requests
-    trial = await _hold(bench, load, people, scale.latency_rate, scale.seconds)
+    trial = await hold(bench, load, people, scale.latency_rate, scale.seconds)
     calls = bench.upstream.requests - calls
     wrong = load.lost + load.tally.duplicates + load.tally.disordered
     load.close()
@@ -233,7 +233,7 @@ async def _search(bench: Bench, load: Load, people: range, tabs: int) -> float:
     load.comes_back_after = _RETRY_SECONDS  # whoever could not follow and was cut off
     rate, best, works, fails = float(scale.search_from), 0.0, 0.0, 0.0
     while scale.search_from / 20 < rate <= scale.search_to:
-        trial = await _hold(bench, load, names, rate / tabs, scale.search_seconds)
+        trial = await hold(bench, load, names, rate / tabs, scale.search_seconds)
         if trial.p99 < _P99_MS and trial.rate > 0.9 * rate / tabs and not trial.is_stuck:
             works, best = rate, trial.delivered / trial.seconds
         else:
@@ -250,7 +250,9 @@ async def _search(bench: Bench, load: Load, people: range, tabs: int) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class _Trial:
+class Trial:
+    """A rate that was held for a while: what arrived of it, how long that took (ms), what the peer used."""
+
     rate: float
     seconds: float
     delivered: int
@@ -260,7 +262,7 @@ class _Trial:
     is_stuck: bool
 
 
-async def _hold(bench: Bench, load: Load, people: list[str], rate: float, seconds: float) -> _Trial:
+async def hold(bench: Bench, load: Load, people: list[str], rate: float, seconds: float) -> Trial:
     """Write at a rate for a while; what arrived of it, until all has (or no more does)."""
     warm = Pump(bench.upstream, people, rate)
     await asyncio.sleep(min(seconds / 4, 1))
@@ -278,7 +280,7 @@ async def _hold(bench: Bench, load: Load, people: list[str], rate: float, second
     cpu = bench.cpu_seconds() - before
     values = sorted(load.tally.latencies)
     load.tally.latencies = None
-    return _Trial(
+    return Trial(
         rate=written_rate,
         seconds=took,
         delivered=load.tally.delivered - delivered,

@@ -16,6 +16,7 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from psycopg_pool import ConnectionPool
 
 _QUICK_SECONDS = 0.5
+_JUST_NOW_SECONDS = 0.1
 
 
 class LimitedConnection(psycopg.Connection[Any]):
@@ -26,6 +27,8 @@ class LimitedConnection(psycopg.Connection[Any]):
     """
 
     limit_seconds: ClassVar[float | None] = None
+    worked_at = float("-inf")
+    """When it was last asked whether it works, and did (monotonic)."""
 
     def wait(self, gen: Generator[Any, Any, Any], *args: Any, **kwargs: Any) -> Any:
         limited = gen if self.limit_seconds is None else self._limited(gen, time.monotonic() + self.limit_seconds)
@@ -50,15 +53,19 @@ class LimitedConnection(psycopg.Connection[Any]):
 
 
 def check(connection: psycopg.Connection[Any]) -> None:
-    """Whether a connection of the pool still works: raises where it doesn't.
+    """Whether a connection of the pool still works: raises where it doesn't. One that worked just now isn't asked.
 
     One that is found dead is seldom alone (a failover, a restart). The pool would find the others one by one, with
     pauses that grow, so all are looked at now.
     """
     started = time.monotonic()
+    if isinstance(connection, LimitedConnection) and started - connection.worked_at < _JUST_NOW_SECONDS:
+        return
     try:
         ConnectionPool.check_connection(connection)
     except psycopg.Error:
         if time.monotonic() - started < _QUICK_SECONDS:  # otherwise the server is stuck, and each would take as long
             connections[DEFAULT_DB_ALIAS].pool.check()  # type: ignore[attr-defined]  # PostgreSQL's has one
         raise
+    if isinstance(connection, LimitedConnection):
+        connection.worked_at = started
