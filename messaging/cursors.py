@@ -76,10 +76,6 @@ class Cursor:
     marks: frozenset[str] = frozenset()
     span: Span | None = None
 
-    def covers(self, order: str, message_id: str) -> bool:
-        """Whether its holder had this message, as far as the cursor alone can tell."""
-        return order <= self.order or mark(message_id) in self.marks
-
 
 class Sealer:
     """Writes and reads the cursors of one inbox. `secret` is shared by every process of the application."""

@@ -235,20 +235,17 @@ class Outlet:
                 return items[position + 1 :]
         return None
 
-    def news(self, cursor: Cursor) -> list[StreamItem] | None:
-        """What the holder of another feed's cursor hasn't had; None when memory doesn't reach back that far.
+    def reaches(self, cursor: Cursor) -> bool:
+        """Whether memory holds everything that the holder of another feed's cursor hasn't had.
 
         Ask only when everything before this feed has been compared with upstream.
         """
         sent_ms = cursor.sent_at.timestamp() * 1000 + _SAME_MOMENT_MS
-        found = []
         for item in self._ring:
             assert item.message is not None
             if item.message.order <= cursor.order and item.sent_ms > sent_ms:
-                return None  # it came late, with a place before the cursor's: the ledger knows more
-            if not cursor.covers(item.message.order, item.message.id):
-                found.append(item)
-        return found if cursor.order >= max(self.start, self._forgotten) else None
+                return False  # it came late, with a place before the cursor's: the ledger knows more
+        return cursor.order >= max(self.start, self._forgotten)
 
     def after(self, order: str) -> list[StreamItem]:
         """What is in memory behind a place."""

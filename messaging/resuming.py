@@ -13,7 +13,7 @@ from messaging import catchup, errors, unread
 from messaging.cursors import MARK_LENGTH, MOST_MARKS, Cursor, Sealer, Span, mark
 from messaging.feeds import Feed
 from messaging.items import StreamItem
-from messaging.outlet import earlier, item_of
+from messaging.outlet import Outlet, earlier, item_of
 from messaging.runtime import Runtime
 from messaging.unread import CountsByTopic
 from messaging.wire import Message
@@ -56,10 +56,25 @@ async def find_start(runtime: Runtime, feed: Feed, text: str | None, overlap: ti
         await feed.gaps.compare()  # or what the reader had elsewhere and nobody here is not named by the next cursors
         if feed.gaps.compared_at < now and not overlap:
             raise errors.UpstreamUnavailable("not compared yet")
-    backlog = feed.outlet.news(cursor) if feed.is_complete and cursor.span is None else None
-    if backlog is not None:
-        return Start(backlog, resumed="memory", had=cursor)
+    if feed.is_complete and cursor.span is None and feed.outlet.reaches(cursor):
+        return Start(from_memory(feed.outlet, cursor), resumed="memory", had=cursor)
     return await _from_history(runtime, feed, cursor, overlap)
+
+
+def from_memory(outlet: Outlet, cursor: Cursor) -> list[StreamItem]:
+    """What the holder of another feed's cursor hasn't had, in order.
+
+    With cursors of its own: those that the messages went out with here say nothing of what this reader has from there.
+    """
+    heard = {item.message.id: item for item in outlet.after(cursor.order) if item.message is not None}
+    messages = [item.message for item in heard.values() if item.message is not None]
+    messages.sort(key=lambda message: message.order)
+    return _items(_backlog(outlet.sealer, cursor, messages, outlet.moment_ago(), repeats=False), heard)
+
+
+def _items(backlog: list[tuple[Message, str]], heard: dict[str, StreamItem]) -> list[StreamItem]:
+    """Messages with their cursors, as the stream brought them where it did."""
+    return [item_of(message, *_as_heard(heard.get(message.id)), cursor=written) for message, written in backlog]
 
 
 async def _from_history(runtime: Runtime, feed: Feed, cursor: Cursor, overlap: timedelta) -> Start:
@@ -85,8 +100,7 @@ async def _from_history(runtime: Runtime, feed: Feed, cursor: Cursor, overlap: t
             feed.outlet.hand_out(message)  # all its readers want it, and its cursors have to name it
     await runtime.ledger.flush()  # cursors vouch only for what the database knows, too
     backlog = _backlog(feed.outlet.sealer, cursor, ordered, limit, repeats=bool(overlap))
-    items = [item_of(message, *_as_heard(heard.get(message.id)), cursor=written) for message, written in backlog]
-    return Start(items, resumed="history", had=None if overlap else cursor, summed_up=summed_up)
+    return Start(_items(backlog, heard), resumed="history", had=None if overlap else cursor, summed_up=summed_up)
 
 
 async def _behind(

@@ -9,6 +9,7 @@ _UNREAD = "tests/messaging/test_unread.py::"
 _LISTEN = "tests/messaging/test_listen.py::"
 _API = "tests/messaging/test_api.py::"
 _PROMISES = "tests/messaging/test_promises.py::"
+_RESUMING = "tests/messaging/test_resuming.py::"
 _CURSORS = "tests/messaging/test_cursors.py::"
 _SSE = "tests/messaging/test_sse.py::"
 _FUZZ = "tests/fuzz/test_sse_properties.py::"
@@ -98,12 +99,13 @@ MUTANTS = [
         f"{_PROMISES}test_what_one_process_never_heard_of_another_replays",
     ),
     mutant(
-        "a reader from another process is handed again what it had",
+        "a reader from another process is given that feed's cursors, which don't say what it had",
         "D1",
-        "messaging/outlet.py",
-        "            if not cursor.covers(item.message.order, item.message.id):\n",
-        "            if item.message.order > cursor.order:\n",
+        "messaging/resuming.py",
+        '        return Start(from_memory(feed.outlet, cursor), resumed="memory", had=cursor)\n',
+        '        return Start(feed.outlet.after(cursor.order), resumed="memory", had=cursor)\n',
         f"{_PROMISES}test_what_one_process_never_heard_of_another_replays",
+        f"{_RESUMING}test_a_reader_who_moves_takes_along_what_it_had",
     ),
     mutant(
         "a burst with a hole is taken for whole",
@@ -234,8 +236,8 @@ MUTANTS = [
         "the tabs of this process are not told",
         "D5",
         "messaging/ledger.py",
-        "            for inbox, by_topic in counts.items():\n                self.announce(inbox, by_topic)\n",
-        "            for inbox in counts:\n",
+        "                self.announce(inbox, self._unsaid.pop(inbox))\n",
+        "                self._unsaid.pop(inbox)\n",
         f"{_UNREAD}test_it_tells_every_tab_of_a_read_within_a_second",
     ),
     mutant(

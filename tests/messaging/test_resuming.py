@@ -1,0 +1,91 @@
+"""A reader who moves from one process' feed to another's, as far as memory can tell (docs/delivery.md)."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from messaging import wire
+from messaging.items import StreamItem
+from messaging.outlet import Outlet, Surroundings
+from messaging.resuming import from_memory
+from messaging.unread import InboxRef
+from messaging.wire import Message, ThreadAddress
+
+ADDRESS = ThreadAddress("acme", "Invoice Helper", "Nordic desk", "alice@acme.example")
+START = datetime.now(UTC)
+
+
+class Elsewhere:
+    """What an outlet tells the ledger and the hub, of no interest here."""
+
+    def record(self, *_receipt: object, **_how: object) -> None: ...
+
+    def publish(self, *_item: object) -> None: ...
+
+
+def outlet() -> Outlet:
+    elsewhere = Elsewhere()
+    around = Surroundings(
+        client=elsewhere,  # type: ignore[arg-type]
+        ledger=elsewhere,  # type: ignore[arg-type]
+        hub=elsewhere,  # type: ignore[arg-type]
+        wheel=elsewhere,  # type: ignore[arg-type]
+        secret=b"secret",
+        grace_seconds=0,
+    )
+    made = Outlet(InboxRef(1, ADDRESS), around)
+    made.begin(wire.order_at(START))
+    return made
+
+
+def message(number: int) -> Message:
+    moment = (START + timedelta(seconds=number)).isoformat()
+    return wire.message({"id": f"m{number:03d}", "createdAt": moment, "direction": "Outgoing", "messageType": "Chat"})
+
+
+def handing_out(*numbers: int, at: Outlet) -> str:
+    """The cursor of somebody who has just been handed these there."""
+    for number in numbers:
+        at.hand_out(message(number))
+    return at.cursor()
+
+
+def missed(there: Outlet, text: str) -> list[StreamItem]:
+    cursor = there.sealer.read(text)
+    assert cursor is not None
+    assert there.reaches(cursor)
+    return from_memory(there, cursor)
+
+
+def names(items: list[StreamItem]) -> list[str]:
+    return [item.message.id for item in items if item.message is not None]
+
+
+def test_it_is_given_what_it_has_not_had_in_order_however_that_came() -> None:
+    here, there = outlet(), outlet()
+    had = handing_out(2, 4, at=here)
+    handing_out(5, 4, 1, 3, 2, at=there)
+    assert names(missed(there, had)) == ["m001", "m003", "m005"]
+
+
+def test_a_reader_who_moves_takes_along_what_it_had() -> None:
+    """D1: the other feed handed out message 9 when it had not heard of the others; its reader has them."""
+    here, there = outlet(), outlet()
+    had = handing_out(1, 2, 3, at=here)
+    handing_out(9, at=there)
+    handing_out(1, 2, 3, at=there)  # a comparison has found them
+    (item,) = missed(there, had)
+    assert names([item]) == ["m009"]
+    handing_out(9, at=here)
+    assert missed(here, item.cursor) == []
+
+
+def test_each_cursor_names_what_its_holder_was_given_and_no_more() -> None:
+    """Whoever goes in the middle of a replay gets the rest of it elsewhere."""
+    here, there = outlet(), outlet()
+    had = handing_out(2, at=here)
+    handing_out(1, 2, 3, 4, at=there)
+    replay = missed(there, had)
+    assert names(replay) == ["m001", "m003", "m004"]
+    handing_out(1, 3, 4, at=here)
+    assert [names(missed(here, item.cursor)) for item in replay] == [["m003", "m004"], ["m004"], []]
