@@ -30,6 +30,9 @@ class InboxRef:
     pk: int
     address: ThreadAddress
 
+    def __hash__(self) -> int:
+        return self.pk  # the address follows from it, and its four names take long to hash
+
     def told(self) -> dict[str, Any]:
         """This reference in the words of a notice between processes."""
         return {"pk": self.pk, **asdict(self.address)}
