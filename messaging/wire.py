@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -69,6 +70,7 @@ class ThreadAddress:
         return hashlib.sha256("\x00".join(names).encode("utf-8", "replace")).hexdigest()
 
 
+@lru_cache(1024)
 def topic_key(scope: str) -> str:
     """64 hex characters that stand for a topic name: names may be of any length and hold anything."""
     return hashlib.sha256(scope.encode("utf-8", "replace")).hexdigest()
