@@ -6,7 +6,7 @@ set of message ids, so repeating a call, in any process and any order, changes n
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
@@ -14,7 +14,9 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Count, Min, Q
 
+from messaging import statements
 from messaging.models import Inbox, Receipt, Topic
+from messaging.statements import LockedTopic, NewReceipt
 from messaging.wire import Message, ThreadAddress, TopicSummary, order_at, topic_key
 
 _BATCH = 500
@@ -161,52 +163,49 @@ def apply(changes: Sequence[Record | Move | Read]) -> dict[InboxRef, CountsByTop
     return counts({change.inbox for change in changes})
 
 
-def _move(change: Move, topics: dict[tuple[int, str], Topic]) -> None:
+def _move(change: Move, topics: dict[tuple[int, str], LockedTopic]) -> None:
     topic = topics[change.inbox.pk, topic_key(change.message.scope)]
-    Receipt.objects.filter(inbox_id=change.inbox.pk, message_id=change.message.id).update(topic=topic)
+    Receipt.objects.filter(inbox_id=change.inbox.pk, message_id=change.message.id).update(topic_id=topic.pk)
 
 
-def _insert(records: Sequence[Record], topics: dict[tuple[int, str], Topic]) -> None:
-    rows: dict[tuple[int, str], Receipt] = {}
+def _insert(records: Sequence[Record], topics: dict[tuple[int, str], LockedTopic]) -> None:
+    rows: dict[tuple[int, str], NewReceipt] = {}
     for record in records:
-        topic = topics[record.inbox.pk, topic_key(record.message.scope)]
-        if record.message.order > topic.floor:
+        message = record.message
+        topic = topics[record.inbox.pk, topic_key(message.scope)]
+        if message.order > topic.floor:
             rows.setdefault(
-                (record.inbox.pk, record.message.id),
-                Receipt(
+                (record.inbox.pk, message.id),
+                NewReceipt(
                     inbox_id=record.inbox.pk,
-                    topic=topic,
-                    message_id=record.message.id,
-                    order=record.message.order,
-                    created_at=record.message.created_at,
+                    topic_id=topic.pk,
+                    message_id=message.id,
+                    order=message.order,
+                    created_at=message.created_at,
                     known_at=record.known_at,
-                    read_at=None if record.message.is_answer else record.known_at,
+                    read_at=None if message.is_answer else record.known_at,
                 ),
             )
-    ordered = [rows[key] for key in sorted(rows)]  # topics are locked, receipts written in one order: no deadlocks
-    Receipt.objects.bulk_create(ordered, ignore_conflicts=True, batch_size=_BATCH)
+    statements.insert_receipts([rows[key] for key in sorted(rows)])  # as topics: in one order, so no deadlocks
 
 
-def _topics(wanted: set[tuple[int, str]], besides: Iterable[tuple[int, str]] = ()) -> dict[tuple[int, str], Topic]:
-    """The wanted topics, made where they are missing, and those `besides` that exist; all of them locked."""
+def _topics(
+    wanted: set[tuple[int, str]], besides: Iterable[tuple[int, str]] = ()
+) -> dict[tuple[int, str], LockedTopic]:
+    """The wanted topics, made where they are missing, and those `besides` that exist; all of them locked.
+
+    They are locked in one order: nobody else moves their floors, or writes their receipts in another order (a
+    deadlock), before this transaction ends.
+    """
     keys = {(inbox, topic_key(scope)): scope for inbox, scope in wanted}
     to_lock = keys.keys() | {(inbox, topic_key(scope)) for inbox, scope in besides}
-    found = _locked_topics(to_lock)
+    found = statements.lock_topics(to_lock)
     missing = sorted(keys.keys() - found.keys())
     if missing:
         rows = [Topic(inbox_id=inbox, key=key, scope=keys[inbox, key]) for inbox, key in missing]
         Topic.objects.bulk_create(rows, ignore_conflicts=True, batch_size=_BATCH)
-        found = _locked_topics(to_lock)
+        found = statements.lock_topics(to_lock)
     return found
-
-
-def _locked_topics(keys: Collection[tuple[int, str]]) -> dict[tuple[int, str], Topic]:
-    """The topics, locked in one order: nobody else moves their floors, or writes their receipts in another order
-    (a deadlock), before this transaction ends."""
-    if not keys:
-        return {}
-    rows = Topic.objects.filter(inbox_id__in={inbox for inbox, _ in keys}, key__in={key for _, key in keys})
-    return {(row.inbox_id, row.key): row for row in rows.order_by("pk").select_for_update(no_key=True)}
 
 
 def _mark_read(change: Read) -> None:
@@ -221,11 +220,10 @@ def _mark_read(change: Read) -> None:
 def counts(inboxes: Iterable[InboxRef]) -> dict[InboxRef, CountsByTopic]:
     """Unread counts by topic, for every inbox asked about; topics without unread are left out."""
     by_pk = {inbox.pk: inbox for inbox in inboxes}
-    result: dict[InboxRef, CountsByTopic] = {inbox: {} for inbox in by_pk.values()}
-    rows = Receipt.objects.filter(inbox_id__in=by_pk, read_at=None).values_list("inbox_id", "topic__scope")
-    for inbox_pk, scope, count in rows.annotate(count=Count("pk")).order_by():
-        result[by_pk[inbox_pk]][scope] = count
-    return result
+    found: dict[int, CountsByTopic] = {pk: {} for pk in by_pk}
+    for pk, scope, count in statements.count_unread(by_pk):
+        found[pk][scope] = count
+    return {by_pk[pk]: by_topic for pk, by_topic in found.items()}
 
 
 def waiting(inbox: InboxRef) -> list[TopicUnread]:
@@ -299,16 +297,14 @@ def learnt_after(inbox: InboxRef, moment: datetime, *, up_to: str) -> set[tuple[
 def settle(inbox: InboxRef, topics: Sequence[TopicSummary], floors: dict[str, str]) -> None:
     """Remember that everything behind `topics` has been fetched; `floors` are topics too long to fetch whole."""
     rows = _topics({(inbox.pk, topic.scope) for topic in topics})
+    states = topic_states([inbox])[inbox]
     for topic in topics:
-        row = rows[inbox.pk, topic_key(topic.scope)]
-        floor = max(row.floor, floors.get(topic.scope, ""))
-        if (row.upstream_count, row.upstream_last_at, row.floor) != (
-            topic.message_count,
-            topic.last_message_at,
-            floor,
-        ):
-            row.upstream_count, row.upstream_last_at, row.floor = topic.message_count, topic.last_message_at, floor
-            row.save(update_fields=["upstream_count", "upstream_last_at", "floor"])
+        state = states[topic.scope]
+        floor = max(state.floor, floors.get(topic.scope, ""))
+        if (state.count, state.last_at, state.floor) != (topic.message_count, topic.last_message_at, floor):
+            Topic.objects.filter(pk=rows[inbox.pk, topic_key(topic.scope)].pk).update(
+                upstream_count=topic.message_count, upstream_last_at=topic.last_message_at, floor=floor
+            )
     Inbox.objects.filter(pk=inbox.pk).update(checked_at=datetime.now(UTC))
 
 
@@ -319,14 +315,13 @@ def drop_topics(inbox: InboxRef, floors: Mapping[str, str]) -> CountsByTopic:
     What came after the floor stays as it is.
     """
     by_key = {(inbox.pk, topic_key(scope)): floor for scope, floor in floors.items()}
-    for key, row in _locked_topics(by_key).items():
+    for key, topic in statements.lock_topics(by_key).items():
         floor = by_key[key]
-        gone = [pk for pk, order in row.receipts.values_list("pk", "order") if order <= floor]
+        receipts = Receipt.objects.filter(topic_id=topic.pk).values_list("pk", "order")
+        gone = [pk for pk, order in receipts if order <= floor]
         for start in range(0, len(gone), _BATCH):
             Receipt.objects.filter(pk__in=gone[start : start + _BATCH]).delete()
-        row.floor = max(row.floor, floor)
-        row.upstream_count, row.upstream_last_at = 0, None
-        row.save(update_fields=["floor", "upstream_count", "upstream_last_at"])
+        Topic.objects.filter(pk=topic.pk).update(floor=max(topic.floor, floor), upstream_count=0, upstream_last_at=None)
     return counts([inbox])[inbox]
 
 
@@ -339,7 +334,7 @@ def keep_only(
     `wanted` gives the ids and orders of all that it has. What became known to us after `known_until`, when upstream was
     asked, stays, whatever its place: clocks differ. Where a replica `may_lag`, what is newer than those stays, too.
     """
-    _locked_topics({(inbox.pk, topic_key(scope)) for scope in wanted})
+    statements.lock_topics({(inbox.pk, topic_key(scope)) for scope in wanted})
     for scope, messages in wanted.items():
         rows = Receipt.objects.filter(inbox_id=inbox.pk, topic__key=topic_key(scope), known_at__lte=known_until)
         newest = max(messages.values(), default="") if may_lag else "~"

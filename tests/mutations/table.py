@@ -127,11 +127,9 @@ MUTANTS = [
     mutant(
         "a message that is recorded again becomes unread again",
         "D1",
-        "messaging/unread.py",
-        "    Receipt.objects.bulk_create(ordered, ignore_conflicts=True, batch_size=_BATCH)\n",
-        "    Receipt.objects.bulk_create(\n"
-        '        ordered, update_conflicts=True, update_fields=["read_at"], unique_fields=["inbox", "message_id"]\n'
-        "    )\n",
+        "messaging/statements.py",
+        "ON CONFLICT DO NOTHING",
+        "ON CONFLICT (inbox_id, message_id) DO UPDATE SET read_at = excluded.read_at",
         f"{_STORE}test_what_was_read_stays_read_when_it_is_recorded_again_in_the_same_batch",
     ),
     # -- D2: only Chat from the agent counts ---------------------------------------------------------------------
@@ -156,7 +154,7 @@ MUTANTS = [
         "a late message that doesn't count is stored as unread",
         "D2",
         "messaging/unread.py",
-        "                    read_at=None if record.message.is_answer else record.known_at,\n",
+        "                    read_at=None if message.is_answer else record.known_at,\n",
         "                    read_at=None,\n",
         f"{_STORE}test_only_answers_count",
     ),
@@ -278,7 +276,7 @@ MUTANTS = [
         "the floor guards nothing",
         "D7",
         "messaging/unread.py",
-        "        if record.message.order > topic.floor:\n",
+        "        if message.order > topic.floor:\n",
         "        if True:\n",
         f"{_STORE}test_the_first_visit_settles_what_is_there",
         f"{_STORE}test_a_deleted_topic_takes_what_was_seen_and_leaves_what_came_later",

@@ -1,0 +1,119 @@
+"""The three statements that every batch of receipts runs, for any number of rows at once.
+
+They are SQL of our own because they run beside the event loop and hold its interpreter: the ORM spends several times
+the processor time on them, most of it on single parameters. So all rows come as one parameter, as JSON. Names are
+taken from the models, types from the tables. `unread` alone calls this, inside its transactions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import orjson
+from django.db import connection, models
+
+from messaging.models import Receipt, Topic
+
+
+class LockedTopic(NamedTuple):
+    pk: int
+    floor: str
+
+
+class NewReceipt(NamedTuple):
+    """A receipt to be written; its fields are the model's."""
+
+    inbox_id: int
+    topic_id: int
+    message_id: str
+    order: str
+    created_at: datetime
+    known_at: datetime
+    read_at: datetime | None
+
+
+def lock_topics(keys: Collection[tuple[int, str]]) -> dict[tuple[int, str], LockedTopic]:
+    """The topics with these (inbox, key) that exist, locked one after the other as their primary keys count up."""
+    topic, wanted = _table(Topic), _names(Topic, "inbox", "key")
+    pk, inbox, key, floor = _quoted(_names(Topic, "id", "inbox", "key", "floor"))
+    lock = connection.ops.for_update_sql(no_key=True, of=(topic,)) if connection.features.has_select_for_update else ""
+    found = _run(
+        f"SELECT {topic}.{inbox}, {topic}.{key}, {topic}.{pk}, {topic}.{floor} FROM {topic}"
+        f" JOIN {_given(Topic, wanted)} ON {topic}.{inbox} = given.{inbox} AND {topic}.{key} = given.{key}"
+        f" ORDER BY {topic}.{pk} {lock}",
+        wanted,
+        keys,
+    )
+    return {(inbox_pk, text): LockedTopic(topic_pk, place) for inbox_pk, text, topic_pk, place in found}
+
+
+def insert_receipts(receipts: Sequence[NewReceipt]) -> None:
+    """Write receipts, in this order; one whose message has a receipt already changes nothing."""
+    names = _names(Receipt, *NewReceipt._fields)
+    columns = ", ".join(_quoted(names))
+    _run(
+        f"INSERT INTO {_table(Receipt)} ({columns}) SELECT {columns} FROM {_given(Receipt, names)}"
+        " WHERE true ON CONFLICT DO NOTHING",  # without a WHERE SQLite takes the ON for a join's
+        names,
+        receipts,
+    )
+
+
+def count_unread(inboxes: Collection[int]) -> list[tuple[int, str, int]]:
+    """(inbox, topic's name, number) of the receipts of these inboxes that are unread; no row where there are none."""
+    receipt, topic, asked = _table(Receipt), _table(Topic), _names(Receipt, "inbox")
+    inbox, receipts_topic, read_at = _quoted(_names(Receipt, "inbox", "topic", "read_at"))
+    pk, scope = _quoted(_names(Topic, "id", "scope"))
+    return _run(
+        f"SELECT {receipt}.{inbox}, {topic}.{scope}, COUNT(*) FROM {receipt}"
+        f" JOIN {topic} ON {topic}.{pk} = {receipt}.{receipts_topic}"
+        f" JOIN {_given(Receipt, asked)} ON {receipt}.{inbox} = given.{inbox}"
+        f" WHERE {receipt}.{read_at} IS NULL GROUP BY {receipt}.{inbox}, {topic}.{scope}",
+        asked,
+        [(pk,) for pk in set(inboxes)],
+    )
+
+
+def _run(statement: str, names: Sequence[str], rows: Iterable[tuple[object, ...]]) -> list[Any]:
+    """What a statement answers whose only parameter are the `_given` rows; without rows it need not be asked."""
+    given = [dict(zip(names, row, strict=True)) for row in rows]
+    if not given:
+        return []
+    with connection.cursor() as cursor:
+        cursor.execute(statement, [_json(given)])
+        return cursor.fetchall() if cursor.description else []
+
+
+def _json(rows: list[dict[str, object]]) -> str:
+    if connection.vendor == "postgresql":
+        return orjson.dumps(rows).decode()
+    adapt = connection.ops.adapt_datetimefield_value  # SQLite keeps a moment as text, in Django's form
+    return orjson.dumps(rows, default=adapt, option=orjson.OPT_PASSTHROUGH_DATETIME).decode()
+
+
+def _given(model: type[models.Model], names: Sequence[str]) -> str:
+    """SQL for the rows that come as JSON, as a table `given` that has these columns of the model's table.
+
+    PostgreSQL reads them as rows of that table, with its types: what doesn't fit is refused, not cut.
+    """
+    if connection.vendor == "postgresql":
+        return f"json_populate_recordset(NULL::{_table(model)}, %s) AS given"
+    columns = zip(names, _quoted(names), strict=True)
+    values = ", ".join(f"json_extract(value, '$.{name}') AS {column}" for name, column in columns)
+    return f"(SELECT {values} FROM json_each(%s)) AS given"
+
+
+def _table(model: type[models.Model]) -> str:
+    return connection.ops.quote_name(model._meta.db_table)
+
+
+def _names(model: type[models.Model], *fields: str) -> list[str]:
+    """The columns of these fields."""
+    columns = {name: str(field.column) for field in model._meta.concrete_fields for name in (field.name, field.attname)}
+    return [columns[field] for field in fields]
+
+
+def _quoted(names: Sequence[str]) -> list[str]:
+    return [connection.ops.quote_name(name) for name in names]
