@@ -1,17 +1,36 @@
-"""The unread store: sets of message ids, in any order, twice, as two processes write them (docs/delivery.md)."""
+"""The unread store: sets of message ids, in any order, twice, as two processes write them (docs/delivery.md).
+
+Every test runs on PostgreSQL and on SQLite, except those of locks: SQLite has one writer at a time.
+"""
 
 from __future__ import annotations
 
 import random
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import psycopg
 import pytest
+from django.core.management import call_command
+from django.db import DatabaseError, connection, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.utils import ConnectionHandler
+from pytest_django import DjangoDbBlocker
 
 from messaging import unread, wire
-from messaging.unread import InboxRef, Read, Record
+from messaging.models import Receipt, Topic
+from messaging.unread import InboxRef, Move, Read, Record
 from messaging.wire import Message, ThreadAddress, TopicSummary
+from tests.services.postgres import Postgres
 
 pytestmark = pytest.mark.django_db
+
+type Counts = dict[InboxRef, dict[str, int]]
+
+on_postgresql = pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 
 START = datetime(2026, 7, 2, 9, 0, tzinfo=UTC)
 ADDRESS = ThreadAddress("acme", "Invoice Helper", "Nordic desk", "alice@acme.example")
@@ -28,9 +47,44 @@ def record(inbox: InboxRef, number: int, topic: str = "t") -> Record:
     return Record(inbox, message(number, topic), datetime.now(UTC))
 
 
+@pytest.fixture(scope="module")
+def sqlite(
+    tmp_path_factory: pytest.TempPathFactory, django_db_blocker: DjangoDbBlocker
+) -> Iterator[BaseDatabaseWrapper]:
+    """A database in a file, with our tables."""
+    name = tmp_path_factory.mktemp("sqlite") / "db.sqlite3"
+    one = {"ENGINE": "django.db.backends.sqlite3", "NAME": name, "OPTIONS": {"transaction_mode": "IMMEDIATE"}}
+    other = ConnectionHandler({"default": one})["default"]
+    with django_db_blocker.unblock():
+        ours, connections["default"] = connections["default"], other
+        call_command("migrate", verbosity=0)
+        connections["default"] = ours
+        yield other
+        other.close()
+
+
+@pytest.fixture(autouse=True, params=["postgresql", "sqlite"])
+def database(request: pytest.FixtureRequest, db: None) -> Iterator[str]:
+    """What `django.db.connection` leads to in this test."""
+    if request.param == "postgresql":
+        yield "postgresql"
+        return
+    sqlite: BaseDatabaseWrapper = request.getfixturevalue("sqlite")
+    ours, connections["default"] = connections["default"], sqlite
+    with transaction.atomic():
+        yield "sqlite"
+        transaction.set_rollback(True)
+    connections["default"] = ours
+
+
 @pytest.fixture
-def inbox() -> InboxRef:
+def inbox(database: str) -> InboxRef:
+    assert connection.vendor == database
     return unread.open_inbox(ADDRESS, [], {})
+
+
+def another_inbox(number: int) -> InboxRef:
+    return unread.open_inbox(replace(ADDRESS, participant_id=f"p{number}@acme.example"), [], {})
 
 
 def test_it_counts_a_message_once_however_often_it_is_recorded(inbox: InboxRef) -> None:
@@ -116,3 +170,161 @@ def test_any_order_of_the_same_records_and_reads_of_named_messages_ends_in_the_s
         unread.apply(changes[start : start + 7])
     expected = {f"t{n}": sum(number % 3 == n and number not in read for number in range(30)) for n in range(3)}
     assert unread.counts([inbox])[inbox] == {topic: count for topic, count in expected.items() if count}
+
+
+def test_one_message_id_in_two_inboxes_is_two_receipts_and_in_two_topics_one(inbox: InboxRef) -> None:
+    other = another_inbox(1)
+    found = unread.apply([record(inbox, 1, "t"), record(other, 1, "t"), record(inbox, 1, "u")])
+    assert found == {inbox: {"t": 1}, other: {"t": 1}}
+    assert unread.apply([record(inbox, 1, "u"), record(other, 1, "u")]) == found
+
+
+def test_a_known_message_leaves_the_others_of_its_batch_alone(inbox: InboxRef) -> None:
+    unread.apply([record(inbox, 2)])
+    assert unread.apply([record(inbox, number) for number in (3, 2, 1)])[inbox] == {"t": 3}
+
+
+def test_a_large_batch_of_many_inboxes_is_counted_inbox_by_inbox() -> None:
+    inboxes = [another_inbox(number) for number in range(40)]
+    changes = [record(inbox, number, f"t{number % 3}") for number in range(45) for inbox in inboxes]
+    assert unread.apply(changes) == dict.fromkeys(inboxes, {"t0": 15, "t1": 15, "t2": 15})
+    assert unread.counts(inboxes[:1]) == {inboxes[0]: {"t0": 15, "t1": 15, "t2": 15}}
+
+
+def test_a_floor_is_compared_letter_by_letter(inbox: InboxRef) -> None:
+    """Most databases of PostgreSQL sort text as people do: capitals beside small letters, signs nowhere."""
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute('ALTER TABLE messaging_topic ALTER floor TYPE varchar(64) COLLATE "und-x-icu"')
+            cursor.execute('ALTER TABLE messaging_receipt ALTER "order" TYPE varchar(64) COLLATE "und-x-icu"')
+    at_once = [replace(message(1), id=name, order=wire.order_of(START, name)) for name in ("B", "a", "~", "_", "Z9")]
+    unread.apply([Record(inbox, at_once[0], START)])
+    unread.drop_topics(inbox, {"t": wire.order_of(START, "Z")})
+    unread.apply([Record(inbox, answer, START) for answer in at_once])
+    assert unread.known(inbox, ["B", "a", "~", "_", "Z9"]) == {"a", "~", "_", "Z9"}
+    assert unread.apply([Read(inbox, "t", up_to=wire.order_of(START, "Z9"))]) == {inbox: {"t": 3}}
+
+
+def test_a_receipt_holds_what_the_message_says(inbox: InboxRef) -> None:
+    odd = "q\"uote \\ back\\slash, %s {x} '; -- \u2028 \U0001f600"
+    for number, moment in enumerate((START, START + timedelta(microseconds=1), datetime(9999, 12, 31, tzinfo=UTC))):
+        answer = replace(message(number), id=f"{odd}{number}", created_at=moment, scope=odd)
+        unread.apply([Record(inbox, answer, START + timedelta(microseconds=5))])
+        row = Receipt.objects.get(message_id=answer.id)
+        assert (row.inbox_id, row.topic.scope, row.order) == (inbox.pk, odd, answer.order)
+        assert (row.created_at, row.known_at, row.read_at) == (moment, START + timedelta(microseconds=5), None)
+        assert unread.known_before(inbox, [answer.id], START + timedelta(seconds=1)) == {answer.id}
+
+
+def test_a_batch_of_records_moves_and_reads_means_what_it_means_in_order(inbox: InboxRef) -> None:
+    moved = Move(inbox, message(1, "u"))
+    assert unread.apply([record(inbox, 1), moved])[inbox] == {"u": 1}
+    assert unread.apply([moved, Read(inbox, "t"), record(inbox, 2)])[inbox] == {"u": 1, "t": 1}
+    named = Read(inbox, "t", message_ids=frozenset({"m003"}))
+    assert unread.apply([named, record(inbox, 3), Read(inbox, "u")])[inbox] == {"t": 1}
+
+
+@on_postgresql
+def test_what_is_too_long_is_refused_and_not_cut(inbox: InboxRef) -> None:
+    """Cut short, two ids could be one. The ledger then writes the others of the batch."""
+    with pytest.raises(DatabaseError), transaction.atomic():
+        unread.apply([record(inbox, 1), Record(inbox, replace(message(2), id="x" * 256), START)])
+    assert unread.counts([inbox]) == {inbox: {}}
+
+
+# -- two at once ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def somebody_else(transactional_db: None, postgres: Postgres) -> Iterator[psycopg.Connection]:
+    """Another process' connection, in a transaction."""
+    with postgres.connect(connection.settings_dict["NAME"]) as other:
+        other.autocommit = False
+        yield other
+
+
+@pytest.fixture
+def observer(transactional_db: None, postgres: Postgres) -> Iterator[psycopg.Connection]:
+    with postgres.connect(connection.settings_dict["NAME"]) as other:
+        yield other
+
+
+def apply_elsewhere(pool: ThreadPoolExecutor, changes: list[Record | Move | Read]) -> Future[Counts]:
+    def apply() -> Counts:
+        try:
+            return unread.apply(changes)
+        finally:
+            connection.close()
+
+    return pool.submit(apply)
+
+
+def until_somebody_waits(observer: psycopg.Connection) -> None:
+    deadline = time.monotonic() + 10
+    waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    while observer.execute(waiting).fetchone() is None:
+        assert time.monotonic() < deadline, "nobody waits for a lock"
+
+
+@on_postgresql
+def test_topics_are_locked_in_one_order_before_anything_is_written(
+    somebody_else: psycopg.Connection, observer: psycopg.Connection
+) -> None:
+    """Whoever waits for a topic holds those before it and none behind it, whatever the order of the changes."""
+    inboxes = [another_inbox(number) for number in range(9)]
+    unread.apply([record(inbox, 0) for inbox in inboxes])
+    pks = list(Topic.objects.order_by("pk").values_list("pk", flat=True))
+    Topic.objects.filter(pk=pks[0]).update(upstream_count=1)  # its row stands behind the others now
+    somebody_else.execute("SELECT FROM messaging_topic WHERE id = %s FOR NO KEY UPDATE", [pks[4]])
+    changes: list[Record | Move | Read] = [Read(inbox, "t") for inbox in inboxes[:2]]
+    changes += [Move(inbox, message(0)) for inbox in inboxes[2:4]] + [record(inbox, 1) for inbox in inboxes[4:]]
+    with ThreadPoolExecutor(1) as pool:
+        applied = apply_elsewhere(pool, changes[::-1])
+        until_somebody_waits(observer)
+        free = observer.execute("SELECT id FROM messaging_topic ORDER BY id FOR NO KEY UPDATE SKIP LOCKED").fetchall()
+        somebody_else.commit()
+        counts = applied.result(10)
+    assert [pk for (pk,) in free] == pks[5:]
+    assert [counts[inbox] for inbox in inboxes] == [{}] * 2 + [{"t": 1}] * 2 + [{"t": 2}] * 5
+
+
+@on_postgresql
+def test_a_topic_of_another_inbox_is_not_waited_for(somebody_else: psycopg.Connection) -> None:
+    one, two = another_inbox(1), another_inbox(2)
+    unread.apply([record(inbox, number, topic) for inbox in (one, two) for number, topic in enumerate("tu")])
+    statement = "SELECT FROM messaging_topic WHERE (inbox_id, scope) IN ((%s, 'u'), (%s, 't')) FOR NO KEY UPDATE"
+    somebody_else.execute(statement, [one.pk, two.pk])
+    with ThreadPoolExecutor(1) as pool:
+        found = apply_elsewhere(pool, [record(one, 2, "t"), record(two, 2, "u")]).result(10)
+    assert found == {one: {"t": 2, "u": 1}, two: {"t": 1, "u": 2}}
+
+
+@on_postgresql
+def test_a_floor_that_rises_while_a_batch_waits_for_it_is_heeded(
+    somebody_else: psycopg.Connection, observer: psycopg.Connection
+) -> None:
+    """Invariant 7"""
+    inbox = another_inbox(1)
+    unread.apply([record(inbox, 1)])
+    somebody_else.execute("UPDATE messaging_topic SET floor = %s", [message(3).order])
+    with ThreadPoolExecutor(1) as pool:
+        applied = apply_elsewhere(pool, [record(inbox, number) for number in (2, 3, 4)])
+        until_somebody_waits(observer)
+        somebody_else.commit()
+        assert applied.result(10) == {inbox: {"t": 2}}
+    assert unread.known(inbox, ["m001", "m002", "m003", "m004"]) == {"m001", "m004"}
+
+
+@on_postgresql
+def test_topics_that_two_make_at_once_are_made_once(
+    somebody_else: psycopg.Connection, observer: psycopg.Connection
+) -> None:
+    inbox = another_inbox(1)
+    made = "INSERT INTO messaging_topic (inbox_id, key, scope, floor, upstream_count) VALUES (%s, %s, 't', %s, 0)"
+    somebody_else.execute(made, [inbox.pk, wire.topic_key("t"), message(1).order])
+    with ThreadPoolExecutor(1) as pool:
+        applied = apply_elsewhere(pool, [record(inbox, 1), record(inbox, 2)])
+        until_somebody_waits(observer)
+        somebody_else.commit()
+        assert applied.result(10) == {inbox: {"t": 1}}
+    assert Topic.objects.count() == 1
