@@ -278,7 +278,8 @@ async def test_open_streams_and_later_comparisons_dont_bring_pruned_answers_back
         rig.answer(f"old {number}", topic="t", created_at=old, withhold=True)
     await eventually(lambda: counts(alice, at=rig.one), {"t": 8})
     assert (await alice.post("read", topic="t")).json()["total"] == 0
-    rig.sql("UPDATE messaging_receipt SET read_at = now() - interval '35 days'")
+    ours = "inbox_id IN (SELECT id FROM messaging_inbox WHERE activation_name = %s)"
+    rig.sql(f"UPDATE messaging_receipt SET read_at = now() - interval '35 days' WHERE {ours}", rig.activation)
     async with alice.listening() as here, alice.listening(base_url=rig.two.url) as there:
         rig.answer("news", topic="t")
         for stream in (here, there):
