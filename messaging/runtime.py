@@ -68,6 +68,7 @@ class Runtime:
         self.draining = asyncio.Event()
         self.opening = 0  # streams that are just being opened
         self.visited: dict[ThreadAddress, InboxRef] = {}
+        self.arriving: dict[ThreadAddress, asyncio.Task[InboxRef]] = {}
         self.refreshed: dict[ThreadAddress, float] = {}
         self.refreshing: dict[ThreadAddress, asyncio.Task[None]] = {}
         self._sweeping: asyncio.Future[None] | None = None

@@ -28,10 +28,7 @@ async def visit(runtime: Runtime, address: ThreadAddress, access: Access) -> Inb
     """
     inbox = runtime.visited.get(address) or await runtime.ledger.find(address)
     if inbox is None:
-        bearer = runtime.client.bearer(access.token)
-        found = await catchup.survey(runtime.client, address, bearer=bearer, most_pages=_FIRST_VISIT_PAGES)
-        settled = await _settled(runtime, address, found.topics, bearer)
-        inbox = await runtime.ledger.run(unread.open_inbox, address, found.topics, settled)
+        inbox = await _first_visit(runtime, address, runtime.client.bearer(access.token))
     feed = runtime.feeds.get(address)
     if feed is not None:  # its own credential may have expired since somebody opened a stream
         feed.bearer = runtime.client.bearer(access.token) or feed.bearer
@@ -39,6 +36,27 @@ async def visit(runtime: Runtime, address: ThreadAddress, access: Access) -> Inb
     if len(runtime.visited) > _REMEMBERED:
         del runtime.visited[next(iter(runtime.visited))]
     return inbox
+
+
+async def _first_visit(runtime: Runtime, address: ThreadAddress, bearer: str) -> InboxRef:
+    """Many tabs may come at once: upstream is asked for one of them."""
+    task = runtime.arriving.get(address)
+    if task is None:
+        task = runtime.arriving[address] = asyncio.create_task(_open_inbox(runtime, address, bearer))
+        task.add_done_callback(lambda done: _arrived(runtime, address, done))
+    return await asyncio.shield(task)
+
+
+def _arrived(runtime: Runtime, address: ThreadAddress, task: asyncio.Task[InboxRef]) -> None:
+    runtime.arriving.pop(address, None)
+    if not task.cancelled():
+        task.exception()  # whoever waited has been told
+
+
+async def _open_inbox(runtime: Runtime, address: ThreadAddress, bearer: str) -> InboxRef:
+    found = await catchup.survey(runtime.client, address, bearer=bearer, most_pages=_FIRST_VISIT_PAGES)
+    settled = await _settled(runtime, address, found.topics, bearer)
+    return await runtime.ledger.run(unread.open_inbox, address, found.topics, settled)
 
 
 async def _settled(runtime: Runtime, address: ThreadAddress, topics: list[TopicSummary], bearer: str) -> dict[str, str]:
