@@ -89,7 +89,8 @@ async def compare(
     listed = {topic.scope for topic in listing.topics}
     for scope, state in known.items():
         # A list may lag or shift while it is paged: only an empty history says that a topic is gone.
-        seen_at = max(filter(None, (state.surveyed_at, state.last_at)), default=None)  # there, or by the stream
+        known_at = (state.surveyed_at, state.last_at, state.heard_at)  # there, by the stream, or as a receipt
+        seen_at = max(filter(None, known_at), default=None)
         if seen_at is None or scope in listed:
             continue
         if listing.reaches is None or seen_at > listing.reaches:

@@ -201,6 +201,17 @@ class Gaps:
         self._outlet.prove(provable)
         self._outlet.tidy()
 
+    async def bring_in(self, messages: list[Message]) -> None:
+        """Hand out and record what was read from history for somebody, as far as it is news here.
+
+        Raises LedgerUnavailable. What this feed can't have missed is recorded only.
+        """
+        async with self._comparing:
+            if self._expected is None:
+                await self.prepare()
+            assert self._expected is not None
+            await self._bring_in(messages, dict(self._expected))
+
     def _give_up_on_missing(self, difference: catchup.Difference) -> None:
         """A young topic that isn't there for so long is gone, and not only late at one of upstream's replicas."""
         now = time.monotonic()

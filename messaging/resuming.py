@@ -92,13 +92,9 @@ async def _from_history(runtime: Runtime, feed: Feed, cursor: Cursor, overlap: t
     heard = {item.message.id: item for item in feed.outlet.after(order) if item.message is not None}
     found = {message_id: item.message for message_id, item in heard.items() if item.message is not None} | found
     ordered = sorted(found.values(), key=lambda message: message.order)
+    await feed.gaps.bring_in(ordered)  # the others want it, too; and cursors vouch only for what the database knows
     for message in ordered:
-        if feed.outlet.knows(message) or feed.outlet.is_old(message):
-            runtime.ledger.record(feed.inbox, message)  # or it would be counted after it was read here
-            feed.outlet.gave(message)
-        else:
-            feed.outlet.hand_out(message)  # all its readers want it, and its cursors have to name it
-    await runtime.ledger.flush()  # cursors vouch only for what the database knows, too
+        feed.outlet.gave(message)
     backlog = _backlog(feed.outlet.sealer, cursor, ordered, limit, repeats=bool(overlap))
     return Start(_items(backlog, heard), resumed="history", had=None if overlap else cursor, summed_up=summed_up)
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Count, Min, Q
+from django.db.models import Case, Count, Min, OuterRef, Q, Subquery, When
 
 from messaging import statements
 from messaging.models import Inbox, Receipt, Topic
@@ -76,13 +76,15 @@ class Read:
 class TopicState:
     """What upstream's topic list should show of a topic: its message count and newest time.
 
-    `surveyed_at` is the newest time that the list did show (None: it was never seen there); `floor` as in the model.
+    `surveyed_at` is the newest time that the list did show (None: it was never seen there); `floor` as in the model;
+    `heard_at`: where it was never seen there, the newest time of an unread answer that is known.
     """
 
     floor: str
     count: int
     last_at: datetime | None
     surveyed_at: datetime | None = None
+    heard_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,11 +279,13 @@ def topic_states(inboxes: Iterable[InboxRef]) -> dict[InboxRef, dict[str, TopicS
     """What was known of each topic when upstream was last compared."""
     by_pk = {inbox.pk: inbox for inbox in inboxes}
     found: dict[InboxRef, dict[str, TopicState]] = {inbox: {} for inbox in by_pk.values()}
-    rows = Topic.objects.filter(inbox_id__in=by_pk)
-    for pk, scope, floor, count, last_at in rows.values_list(
-        "inbox_id", "scope", "floor", "upstream_count", "upstream_last_at"
+    unread = Receipt.objects.filter(inbox=OuterRef("inbox"), topic=OuterRef("pk"), read_at=None)
+    newest = Subquery(unread.order_by("-created_at").values("created_at")[:1])
+    rows = Topic.objects.filter(inbox_id__in=by_pk).annotate(heard_at=Case(When(upstream_last_at=None, then=newest)))
+    for pk, scope, floor, count, last_at, heard_at in rows.values_list(
+        "inbox_id", "scope", "floor", "upstream_count", "upstream_last_at", "heard_at"
     ):
-        found[by_pk[pk]][scope] = TopicState(floor, count, last_at, last_at)
+        found[by_pk[pk]][scope] = TopicState(floor, count, last_at, last_at, heard_at)
     return found
 
 

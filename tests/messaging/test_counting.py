@@ -182,6 +182,23 @@ async def test_a_topic_deleted_upstream_takes_its_badge_along_and_no_late_event_
     assert [topic["scope"] for topic in listed] == [None, "kept"]
 
 
+async def test_a_topic_that_only_the_stream_told_of_is_missed_after_a_restart_too(
+    own_site: Site, alice: Person
+) -> None:
+    """F105: no comparison had seen it; its receipt has."""
+    await alice.unread()
+    own_site.xians.refuse(route="topics", status=500)
+    async with alice.listening() as stream:
+        own_site.answer("soon gone", topic="gone")
+        await stream.until(lambda me: {"topic": "gone", "unreadCount": 1, "total": 1} in me.told("unread"), within=SOON)
+    own_site.app.kill()
+    await _delete_upstream(own_site, "gone")
+    own_site.xians.forgive()
+    own_site.app.start()
+    async with alice.listening():
+        await becomes(alice, {}, within=2 * SOON)  # so young a topic might be unlisted by a replica only (F45)
+
+
 def json_of(messages: list[dict[str, Any]], message_id: str) -> dict[str, Any]:
     (found,) = [message for message in messages if message["id"] == message_id]
     return found

@@ -127,6 +127,16 @@ def test_the_first_visit_settles_what_is_there(inbox: InboxRef) -> None:
     assert unread.topic_states([his])[his]["t"].count == 9
 
 
+def test_a_topic_that_no_list_has_shown_is_known_by_its_newest_unread_answer(inbox: InboxRef) -> None:
+    """Or its deletion upstream would never be missed (F105)."""
+    unread.apply([record(inbox, 1), record(inbox, 3), record(inbox, 2), record(inbox, 9, "read"), Read(inbox, "read")])
+    states = unread.topic_states([inbox])[inbox]
+    assert (states["t"].last_at, states["t"].heard_at) == (None, message(3).created_at)
+    assert states["read"].heard_at is None
+    unread.settle(inbox, [TopicSummary("t", 3, message(3).created_at)], {})
+    assert unread.topic_states([inbox])[inbox]["t"].heard_at is None
+
+
 def test_a_deleted_topic_takes_what_was_seen_and_leaves_what_came_later(inbox: InboxRef) -> None:
     """F105"""
     unread.apply([record(inbox, 1), record(inbox, 2), record(inbox, 9)])
