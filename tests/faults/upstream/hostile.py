@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 type Script = Callable[["Exchange"], Awaitable[None]]
 
@@ -225,7 +225,7 @@ def _read(head: bytes) -> Asked:
     target = urlsplit(request.split(" ")[1])
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     activation = parse_qs(target.query).get("activationName", [""])[0]
-    return Asked(time.monotonic(), target.path.rsplit("/", 1)[-1], activation, headers)
+    return Asked(time.monotonic(), unquote(target.path.rsplit("/", 1)[-1]), activation, headers)
 
 
 def frame(event: str, told: object) -> bytes:
