@@ -230,12 +230,15 @@ class Gaps:
         self._late.clear()
         for several in _in_parts(sorted(late.values(), key=lambda each: each[0].order)):
             familiar = await self._familiar([message for message, _, _ in several])
+            remembered = {message.id for message, _, _ in several if self._outlet.knows(message)}
             for message, json, event in several:
-                self._hear_late(message, json, event, known, familiar)
+                if message.id not in remembered:
+                    self._hear_late(message, json, event, known, familiar)
         for part in _in_parts(sorted(found.values(), key=lambda m: m.order)):
             familiar = await self._familiar(part)
+            remembered = {message.id for message in part if self._outlet.knows(message)}  # what we add makes it forget
             for message in part:
-                if self._outlet.knows(message):
+                if message.id in remembered:
                     self._around.ledger.record(self._inbox, message)
                 else:
                     recovered += self._find(message, known, familiar)
@@ -265,8 +268,6 @@ class Gaps:
         self, message: Message, json: str, event: str, known: dict[str, TopicState], familiar: set[str]
     ) -> None:
         """A message from the stream that claims to be old: an edit of an old one, or a slow clock somewhere."""
-        if self._outlet.knows(message):
-            return
         state = known.get(message.scope, catchup.NOTHING_KNOWN)
         surveyed = unread.behind(state.surveyed_at)
         is_known = message.id in familiar if message.is_answer else message.order <= surveyed

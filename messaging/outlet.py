@@ -23,7 +23,7 @@ from messaging.wire import Message, order_at, stream_json
 _RING_ITEMS = 256
 _RING_BYTES = 1 << 18
 _RING_SECONDS = 300
-_IDS = 512
+_IDS = 2_048
 _duplicates = metrics.messages_dropped.labels("duplicate")
 _OLD_IDS = 2_000
 _NOTED = -1  # no hash is -1
@@ -138,6 +138,14 @@ class Outlet:
         """A message is known and counted, but readers are shown it only if the stream brings it, too."""
         self.remember(message, _NOTED)
 
+    def name(self, message: Message) -> None:
+        """A reader is about to be given it from history: every cursor from now on has to name it.
+
+        Only for what our memory can't tell: whoever else reads here has had it, or is handed it by the comparison.
+        """
+        if message.order > self.proven and (self.knows(message) or self.is_old(message)):
+            self._put_behind(message)
+
     def gave(self, message: Message) -> None:
         """A reader was given it from history: should the stream bring it, too, it is news to nobody."""
         fingerprint, _ = self._ids.get(message.id, (_NOTED, ""))
@@ -205,6 +213,8 @@ class Outlet:
             self._move_to(order)
 
     def _put_behind(self, message: Message) -> None:
+        if message.order in self._behind:
+            return
         if message.order > self.proven:
             self._behind[message.order] = message.id
             self._marks += mark(message.id)

@@ -92,6 +92,8 @@ async def _from_history(runtime: Runtime, feed: Feed, cursor: Cursor, overlap: t
     heard = {item.message.id: item for item in feed.outlet.after(order) if item.message is not None}
     found = {message_id: item.message for message_id, item in heard.items() if item.message is not None} | found
     ordered = sorted(found.values(), key=lambda message: message.order)
+    for message in ordered:
+        feed.outlet.name(message)
     await feed.gaps.bring_in(ordered)  # the others want it, too; and cursors vouch only for what the database knows
     for message in ordered:
         feed.outlet.gave(message)

@@ -22,9 +22,11 @@ document.addEventListener("htmx:beforeOnLoad", (event) => {
   signIn();
 });
 
-// A refusal takes the place of a topic, never of the messages or of a list: those stay as they are.
+// A refusal takes the place of a topic that somebody opens, never of the messages or of a list, and never by itself: then
+// all stays as it is.
 document.addEventListener("htmx:beforeSwap", ({ detail }) => {
-  if (detail.xhr.status >= 400 && detail.target.id !== "thread-stage") detail.shouldSwap = false;
+  const isAskedFor = detail.target.id === "thread-stage" && detail.requestConfig.triggeringEvent;
+  if (detail.xhr.status >= 400 && !isAskedFor) detail.shouldSwap = false;
 });
 
 // What could not be loaded as a part is loaded as a page, which says what is wrong.

@@ -261,7 +261,7 @@ async def test_the_disk_is_full(rig: Rig, alice: Person) -> None:
             assert not rig.xians.requests(route="send")
             assert len(rig.receipts()) == 1
             await logged(rig.one, "receipts could not be written")
-        await stream.until(lambda me: me.named("unread"), within=PATIENCE)
+        await stream.until(lambda me: shows_total(me, 2), within=PATIENCE)
         assert (await alice.post("read", topic="t")).status_code == 200
         await both_say(rig, alice, {})
         again = await alice.post("send", text="now", topic="t", requestId="full")
