@@ -73,14 +73,14 @@ class Ledger:
 
     # -- writing ----------------------------------------------------------------------------------------------
 
-    def record(self, inbox: InboxRef, message: Message, *, is_late: bool = False) -> None:
+    def record(self, inbox: InboxRef, message: Message, *, late_at: datetime | None = None) -> None:
         """Remember an answer. Repeating it is harmless; messages that don't count (D2) are left out.
 
-        Unless they were `is_late`, handed out after messages that stand behind them: a reader who resumes from
+        Unless they came late, handed out (`late_at`) after messages that stand behind them: a reader who resumes from
         history would not be shown them otherwise.
         """
-        if message.is_answer or is_late:
-            self._queue(Record(inbox, message, datetime.now(UTC)))
+        if message.is_answer or late_at is not None:
+            self._queue(Record(inbox, message, late_at or datetime.now(UTC)))
 
     def move(self, inbox: InboxRef, message: Message) -> None:
         """A known answer was changed upstream, and may stand in another topic now: its receipt goes with it."""

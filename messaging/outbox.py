@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.db.models import Q
 
 from messaging.models import Dispatch
@@ -14,6 +15,7 @@ from messaging.unread import InboxRef
 REMEMBERED = timedelta(days=1)
 _ABANDONED = timedelta(seconds=90)
 """Longer than any call to upstream may take: a dispatch that began before has lost its process."""
+_TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +28,16 @@ class Claim:
     may_have_arrived: bool = False
 
 
-@transaction.atomic
 def claim(inbox: InboxRef, request_id: str) -> Claim:
     """Take a request id for sending, or learn what became of it."""
+    for _ in range(_TRIES):
+        with suppress(IntegrityError):  # another process held it, and has given it back in this very moment
+            return _claim(inbox, request_id)
+    return Claim()
+
+
+@transaction.atomic
+def _claim(inbox: InboxRef, request_id: str) -> Claim:
     now = datetime.now(UTC)
     row, is_new = Dispatch.objects.select_for_update().get_or_create(
         inbox_id=inbox.pk, request_id=request_id, defaults={"first_at": now, "busy_since": now}

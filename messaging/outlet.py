@@ -178,7 +178,7 @@ class Outlet:
         self._ring.append(item)
         self._ring_bytes += len(item.json)
         self._trim()
-        self._around.ledger.record(self._inbox, message, is_late=is_late)
+        self._around.ledger.record(self._inbox, message, late_at=self._late_at() if is_late else None)
         self._around.hub.publish(self._inbox.address, item)
 
     def edit(self, message: Message, json: str, event: str) -> None:
@@ -200,6 +200,14 @@ class Outlet:
     def _now_ms(self) -> int:
         self._last_sent_ms = max(self._last_sent_ms + 1, time.time_ns() // 1_000_000)  # no two cursors are the same
         return self._last_sent_ms
+
+    def _late_at(self) -> datetime:
+        """When a message that was handed out now, with a place before all cursors, became known.
+
+        To be told from what was known when a cursor was written, allowing for a second between clocks: it is later than
+        every cursor that went out before, and no later than this message's own.
+        """
+        return datetime.fromtimestamp((self._last_sent_ms + _SAME_MOMENT_MS) / 1000, UTC)
 
     def provable(self) -> str:
         """How far a comparison that begins now will prove that nothing is missing."""

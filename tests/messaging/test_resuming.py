@@ -16,15 +16,19 @@ START = datetime.now(UTC)
 
 
 class Elsewhere:
-    """What an outlet tells the ledger and the hub, of no interest here."""
+    """What an outlet tells the ledger and the hub."""
 
-    def record(self, *_receipt: object, **_how: object) -> None: ...
+    def __init__(self) -> None:
+        self.late_at: dict[str, datetime | None] = {}
+
+    def record(self, _inbox: object, its: Message, *, late_at: datetime | None = None) -> None:
+        self.late_at[its.id] = late_at
 
     def publish(self, *_item: object) -> None: ...
 
 
-def outlet() -> Outlet:
-    elsewhere = Elsewhere()
+def outlet(elsewhere: Elsewhere | None = None) -> Outlet:
+    elsewhere = elsewhere or Elsewhere()
     around = Surroundings(
         client=elsewhere,  # type: ignore[arg-type]
         ledger=elsewhere,  # type: ignore[arg-type]
@@ -89,3 +93,17 @@ def test_each_cursor_names_what_its_holder_was_given_and_no_more() -> None:
     assert names(replay) == ["m001", "m003", "m004"]
     handing_out(1, 3, 4, at=here)
     assert [names(missed(here, item.cursor)) for item in replay] == [["m003", "m004"], ["m004"], []]
+
+
+def test_what_comes_late_is_known_later_than_every_cursor_before_it_and_no_later_than_its_own() -> None:
+    """What became known a second or more after a cursor was written is replayed to its holder (`learnt_after`)."""
+    elsewhere = Elsewhere()
+    here = outlet(elsewhere)
+    before = here.sealer.read(handing_out(1, at=here))
+    own = here.sealer.read(handing_out(-3, at=here))
+    late_at = elsewhere.late_at["m-03"]
+    assert before is not None
+    assert own is not None
+    assert late_at is not None
+    assert elsewhere.late_at["m001"] is None
+    assert before.sent_at + timedelta(seconds=1) < late_at <= own.sent_at + timedelta(seconds=1)
