@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
@@ -27,6 +27,7 @@ _RENEW_ECHOES = 15
 """After so many echoes without an answer the connection is thrown away: it may be dead without knowing it."""
 _RETRY_SECONDS = (0.5, 1, 2, 5)
 _SEND_SECONDS = 5
+_JOIN_SECONDS = 1.0
 _EVERYBODY = "portal.everybody"
 AWAY = (OSError, TimeoutError, RedisError)
 """What the channel layer raises when it can't be reached."""
@@ -52,6 +53,8 @@ class Bus:
         self._groups: set[str] = set()
         self._channel = ""
         self._errands: set[asyncio.Task[None]] = set()
+        self._entering: dict[str, asyncio.Task[None]] = {}
+        self._hears = asyncio.Event()  # the channel is there, and in all groups that were joined before it
         self._tasks: list[asyncio.Task[None]] = []
         self._sent = 0
         self._heard = 0
@@ -78,7 +81,17 @@ class Bus:
         if group not in self._groups and not self.is_alone:
             self._groups.add(group)
             self.listen()
-            self._errand(self._enter(group))
+            self._entering[group] = self._errand(self._enter(group))
+
+    async def joined(self, group: str) -> None:
+        """Return when notices of a group that was joined are heard; soon, too, when the layer is away."""
+        if self.is_alone or self.is_away:
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_JOIN_SECONDS):
+                await self._hears.wait()
+                if group in self._entering:
+                    await asyncio.shield(self._entering[group])
 
     def leave(self, group: str) -> None:
         if group in self._groups:
@@ -103,15 +116,19 @@ class Bus:
 
     # -- inside -----------------------------------------------------------------------------------------------
 
-    def _errand(self, work: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(work)
+    def _errand(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work, name="errand")
         self._errands.add(task)  # a task that nobody holds may be collected half-way
         task.add_done_callback(self._errands.discard)
+        return task
 
     async def _enter(self, group: str) -> None:
-        if self._channel:
-            with suppress(*_BROKEN):
-                await get_channel_layer().group_add(group, self._channel)
+        try:
+            if self._channel:
+                with suppress(*_BROKEN):
+                    await get_channel_layer().group_add(group, self._channel)
+        finally:
+            self._entering.pop(group, None)
 
     async def _exit(self, group: str) -> None:
         if self._channel and group not in self._groups:
@@ -135,10 +152,12 @@ class Bus:
                 for group in tuple(self._groups):
                     await layer.group_add(group, self._channel)
                 failures = 0
+                self._hears.set()
                 while True:
                     await self._take(await layer.receive(self._channel))
             except _BROKEN as problem:
                 self._channel = ""
+                self._hears.clear()
                 self._lost(type(problem).__name__)
                 delay = _RETRY_SECONDS[min(failures, len(_RETRY_SECONDS) - 1)]
                 failures += 1
@@ -173,6 +192,7 @@ class Bus:
         hearing.cancel()
         await asyncio.gather(hearing, return_exceptions=True)
         self._channel = ""
+        self._hears.clear()
         with suppress(*_BROKEN):
             async with asyncio.timeout(_SEND_SECONDS):
                 await get_channel_layer().flush()

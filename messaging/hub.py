@@ -112,6 +112,10 @@ class Hub:
         self.count += 1
         metrics.streams_open.inc()
 
+    async def is_told(self, person: str) -> None:
+        """Return when what other processes tell of this person is heard here, as a rule at once."""
+        await self.bus.joined(_group(person))
+
     def detach(self, subscriber: Subscriber, address: ThreadAddress | None) -> None:
         """Forget a reader; harmless when repeated."""
         mine = self._by_person.get(subscriber.person, set())

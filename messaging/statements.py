@@ -88,7 +88,7 @@ def _run(statement: str, names: Sequence[str], rows: Iterable[tuple[object, ...]
 
 def _json(rows: list[dict[str, object]]) -> str:
     if connection.vendor == "postgresql":
-        return orjson.dumps(rows).decode()
+        return orjson.dumps(rows, default=datetime.isoformat).decode()  # of subclasses orjson knows nothing
     adapt = connection.ops.adapt_datetimefield_value  # SQLite keeps a moment as text, in Django's form
     return orjson.dumps(rows, default=adapt, option=orjson.OPT_PASSTHROUGH_DATETIME).decode()
 

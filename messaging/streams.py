@@ -93,6 +93,7 @@ async def _open(runtime: Runtime, address: ThreadAddress, access: Access, wishes
         async with asyncio.timeout(_OPEN_SECONDS):
             await feed.connected()
             start = await find_start(runtime, feed, wishes.last_event_id, wishes.overlap)
+        await runtime.hub.is_told(person)  # or a count that changes from here on would not be told
         start.counts = await runtime.ledger.stored_counts(inbox)
         runtime.ledger.remember(inbox, start.counts)
         if wishes.shows is not None:
@@ -126,6 +127,11 @@ async def open_overview(access: Access, wishes: Wishes) -> StreamResponse:
         runtime.watch.remove(subscriber)
         runtime.hub.detach(subscriber, None)
 
+    try:
+        await runtime.hub.is_told(subscriber.person)
+    except BaseException:
+        leave()
+        raise
     return StreamResponse(EventStream(runtime, subscriber, None, wishes, Start(), leave, ""))
 
 

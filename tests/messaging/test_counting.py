@@ -119,7 +119,8 @@ async def test_an_older_answer_that_nobody_has_seen_stays_unread(site: Site, ali
     """F103: reconciled after the newer one was read: it was never shown, so it is unread, until it has been shown."""
     async with alice.listening() as stream:
         first = site.answer("one", topic="t")
-        newest = site.answer("three", topic="t")
+        later = datetime.fromisoformat(first["createdAt"]) + timedelta(milliseconds=9)
+        newest = site.answer("three", topic="t", created_at=later.isoformat())
         await stream.next("Chat", 2)
         assert (await alice.post("read", topic="t", upToMessageId=newest["id"])).json()["unreadCount"] == 0
         moment = datetime.fromisoformat(first["createdAt"]) + timedelta(milliseconds=1)
