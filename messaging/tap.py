@@ -8,16 +8,21 @@ what a stream costs (docs/decisions). Here the connection is the reader, and one
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import httptools
 import httpx
+from aiohappyeyeballs import AddrInfoType, start_connection
 
 _HELD_BYTES = 1 << 16
 _HEAD_BYTES = 64 << 10
 _LOOK_SECONDS = 1.0
 _INTERIM = 200
+_NEXT_SECONDS = 0.25
+_KNOWN_SECONDS = 10
 
 
 class Truncated(httpx.ReadError):
@@ -25,7 +30,7 @@ class Truncated(httpx.ReadError):
 
 
 class TapTransport(httpx.AsyncBaseTransport):
-    """Sends each request over a connection of its own, which ends with its answer; requests have no body.
+    """Sends each request to one server over a connection of its own, which ends with the answer; requests have no body.
 
     Of a request's `timeout` extension `connect` is the limit for everything until the connection stands, `read` how
     long it may be silent, also while the answer is poured; seconds. Raises httpx's exceptions.
@@ -35,6 +40,8 @@ class TapTransport(httpx.AsyncBaseTransport):
         self._tls = tls
         self._open: set[Tap] = set()
         self._watch: asyncio.TimerHandle | None = None
+        self._found: list[AddrInfoType] | None = None
+        self._found_at = 0.0
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         limits = request.extensions["timeout"]
@@ -49,16 +56,30 @@ class TapTransport(httpx.AsyncBaseTransport):
 
     async def _connect(self, tap: Tap, url: httpx.URL, seconds: float) -> None:
         is_tls = url.scheme == "https"
-        port = url.port or (443 if is_tls else 80)
         loop = asyncio.get_running_loop()
-        tls = {"ssl": self._tls, "server_hostname": url.host} if is_tls else {}
+        tls: dict[str, Any] = {"ssl": self._tls, "server_hostname": url.host} if is_tls else {}
         try:
             async with asyncio.timeout(seconds):
-                await loop.create_connection(lambda: tap, url.host, port, **tls)  # type: ignore[call-overload]
+                found = await self._addresses(url.host, url.port or (443 if is_tls else 80))
+                if len(found) == 1:
+                    where: dict[str, Any] = dict(zip(("host", "port"), found[0][4], strict=False))
+                else:  # one that doesn't answer must not keep us from the next
+                    where = {"sock": await start_connection(found, happy_eyeballs_delay=_NEXT_SECONDS, interleave=1)}
+                await loop.create_connection(lambda: tap, **where, **tls)
         except TimeoutError as problem:
+            self._found = None
             raise httpx.ConnectTimeout("no connection in time") from problem
         except OSError as problem:
+            self._found = None
             raise httpx.ConnectError(str(problem)) from problem
+
+    async def _addresses(self, host: str, port: int) -> list[AddrInfoType]:
+        loop = asyncio.get_running_loop()
+        found = self._found
+        if found is None or self._found_at + _KNOWN_SECONDS < loop.time():
+            found = self._found = list(await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+            self._found_at = loop.time()
+        return found
 
     async def aclose(self) -> None:
         for tap in tuple(self._open):

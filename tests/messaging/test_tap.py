@@ -207,6 +207,21 @@ async def test_whoever_stops_waiting_takes_the_connection_along() -> None:
             await poured(tap)
 
 
+async def test_an_address_that_does_not_answer_leads_on_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name with several addresses of which the first is a black hole (192.0.2.1 is nobody's, RFC 5737)."""
+    async with asking(saying(WHOLE)) as (_, ask):
+        loop = asyncio.get_running_loop()
+        real = loop.getaddrinfo
+
+        async def resolve(host: str, port: int, **how: int) -> list[object]:
+            found = await real(host, port, **how)
+            silent = [(family, kind, protocol, name, ("127.0.0.2", 9)) for family, kind, protocol, name, _ in found]
+            return [*silent, *found]
+
+        monkeypatch.setattr(loop, "getaddrinfo", resolve)
+        assert await poured(await ask()) == BODY
+
+
 async def test_nobody_there_is_a_connect_error() -> None:
     transport = TapTransport(ssl.create_default_context())
     limits = {"connect": PATIENCE, "read": PATIENCE}
