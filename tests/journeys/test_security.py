@@ -553,6 +553,7 @@ async def test_an_agent_that_was_deleted_is_told_apart_from_an_outage(
     """F91"""
     site.answer("said before")
     await expect(desk.locator(".answer")).to_contain_text("said before")
+    await expect(desk.locator("#topics [data-messages]").first).to_have_text("1")  # the list has been fetched anew
     gone = "{\"error\":\"Activation 'x' not found for agent 'y'\"}"
     for route in ("listen", "topics", "history", "send"):
         site.xians.refuse(route=route, status=404, headers={"content-type": "application/json"}, body=gone)
