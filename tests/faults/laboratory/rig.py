@@ -65,9 +65,15 @@ class Node:
         """When it was killed: what it had not yet written then is gone."""
         self.upsets: list[tuple[float, float]] = []
         """From when to when what came from upstream may have been held up."""
-        self._restarting = asyncio.Lock()
         self._read = 0
         self.was_stubborn = False
+        self.begin()
+
+    def begin(self) -> None:
+        """A run begins, in an event loop of its own: nothing has happened yet."""
+        self._restarting = asyncio.Lock()
+        self.deaths.clear()
+        self.upsets.clear()
 
     def complaints(self) -> list[str]:
         """What it has logged since the last question that only an error in the code explains."""
@@ -134,7 +140,13 @@ class Rig:
         ]
         self._upstream = self._client()
         self._activations: list[str] = []
+        self.begin()
+
+    def begin(self) -> None:
+        """A run begins, in an event loop of its own, to which asyncio's locks are bound."""
         self.upstream_restarting = asyncio.Lock()
+        for node in self.nodes:
+            node.begin()
 
     def _client(self) -> httpx.AsyncClient:
         # No connection outlives its call: each run has an event loop of its own.

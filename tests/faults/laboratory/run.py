@@ -66,9 +66,8 @@ async def run(rig: Rig, seed: int, steps: int, *, patience: float = PATIENCE) ->
     begun = time.monotonic()
     dice = random.Random(seed)
     books = Books()
+    rig.begin()
     for node in rig.nodes:
-        node.deaths.clear()
-        node.upsets.clear()
         node.complaints()
     async with _people(rig) as people:
         laboratory = Laboratory(rig, books, people, dice)
