@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from itertools import islice
 
 from messaging.errors import LedgerUnavailable
@@ -15,12 +15,13 @@ class Batch[K, V]:
     """Answers for single keys from a function that answers for many.
 
     A lone question goes out at once; under load each round takes all that gathered during the one before, so that the
-    number of queries doesn't grow with the number of askers.
+    number of queries doesn't grow with the number of askers. One round is over before the next begins: no answer is
+    older than one that was given before it.
     """
 
     def __init__(self, ask: Callable[[list[K]], Awaitable[Mapping[K, V]]]) -> None:
         self._ask = ask
-        self._waiting: dict[K, asyncio.Future[V | None]] = {}
+        self._waiting: dict[K, asyncio.Future[V | None] | None] = {}
         self._task: asyncio.Task[None] | None = None
 
     async def get(self, key: K) -> V | None:
@@ -28,9 +29,18 @@ class Batch[K, V]:
         future = self._waiting.get(key)
         if future is None:
             future = self._waiting[key] = asyncio.get_running_loop().create_future()
-            if self._task is None or self._task.done():
-                self._task = asyncio.create_task(self._answer(), name="batch")
+            self._begin()
         return await asyncio.shield(future)
+
+    def ask(self, keys: Iterable[K]) -> None:
+        """Ask about keys for what the function itself does with the answers; nobody is told whether it raised."""
+        for key in keys:
+            self._waiting.setdefault(key)
+        self._begin()
+
+    def _begin(self) -> None:
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._answer(), name="batch")
 
     async def _answer(self) -> None:
         while self._waiting:
@@ -44,7 +54,8 @@ class Batch[K, V]:
                 problem = known_problem
             finally:  # after an error of ours, too, which goes to the log by the task: nobody waits for ever
                 for key, future in asked.items():
-                    _settle(future, found, key, problem)
+                    if future is not None:
+                        _settle(future, found, key, problem)
 
 
 def _settle[K, V](

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from messaging import catchup, errors, metrics, unread
 from messaging.items import StreamItem
 from messaging.outlet import Outlet, Surroundings
-from messaging.unread import InboxRef, TopicState
+from messaging.unread import Familiar, InboxRef, Settlement, TopicState
 from messaging.wheel import Alarm
 from messaging.wire import Message
 
@@ -258,9 +258,7 @@ class Gaps:
             m for m in messages if m.is_answer and m.id not in asked and not outlet.knows(m) and outlet.is_old(m)
         ]:
             await ledger.flush()  # what was handed out lately may still wait to be written
-            familiar |= await ledger.run(
-                unread.familiar, self._inbox, doubtful, start=outlet.start, began_at=outlet.began_at
-            )
+            familiar |= await ledger.familiar(Familiar(self._inbox, doubtful, outlet.start, outlet.began_at))
             asked |= {message.id for message in doubtful}
         return familiar
 
@@ -300,18 +298,16 @@ class Gaps:
     async def _settle(self, difference: catchup.Difference) -> None:
         ledger = self._around.ledger
         await ledger.flush()
-        await ledger.run(unread.settle, self._inbox, difference.topics, difference.floors)
-        if difference.whole:
-            counts = await ledger.run(
-                unread.keep_only, self._inbox, difference.whole, known_until=difference.asked_at, may_lag=True
-            )
-            ledger.announce(self._inbox, counts)
+        await ledger.settle(
+            Settlement(self._inbox, difference.asked_at, difference.topics, difference.floors, difference.whole)
+        )
         if difference.floors:
             self._around.hub.publish(self._inbox.address, StreamItem("resync", reason="too-much-missed"))
         if difference.gone:
-            ledger.announce(self._inbox, await ledger.run(unread.drop_topics, self._inbox, difference.gone))
+            await ledger.drop_topics(self._inbox, difference.gone)
             for scope in difference.gone:
                 self.forget_topic(scope)
+            self._expected = None  # other processes may have heard answers there of which we knew nothing
 
     def _back(self, recovered: int) -> None:
         since, self.away_since = self.away_since, None

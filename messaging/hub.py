@@ -170,12 +170,17 @@ class Hub:
         for subscriber in tuple(readers):
             subscriber.put(item)
 
-    def publish_count(self, person: str, item: StreamItem) -> None:
-        """Hand an inbox's new count to that inbox's readers and to the person's overviews."""
-        inbox_readers = self._by_inbox.get(item.address, set()) if item.address else set()
-        overviews = {s for s in self._by_person.get(person, ()) if s.is_overview}
-        for subscriber in inbox_readers | overviews:
-            subscriber.put(item)
+    def publish_count(self, person: str, item: StreamItem, *, to_overviews_only: bool) -> None:
+        """Hand an inbox's new count to the person's overviews and to that inbox's readers.
+
+        Not to these where it is the first that is told here: their streams are just being opened and begin with it.
+        """
+        for subscriber in self._by_person.get(person, ()):
+            if subscriber.is_overview:
+                subscriber.put(item)
+        if item.address is not None and not to_overviews_only:
+            for subscriber in tuple(self._by_inbox.get(item.address, ())):
+                subscriber.put(item)
 
     # -- other processes --------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from messaging.cursors import Sealer
 from messaging.directory import Activation, AgentDetail, Tenant
 from messaging.runtime import Runtime, current
 from messaging.sessions import Access
-from messaging.unread import InboxRef, Read, TopicUnread
+from messaging.unread import InboxRef, Read, Settlement, TopicUnread
 from messaging.visits import refresh, refresh_if_possible, visit
 from messaging.wire import GENERAL, Message, ThreadAddress, TopicPage, TopicSummary
 
@@ -259,12 +259,11 @@ async def delete_topic(address: ThreadAddress, topic: str, *, access: Access) ->
     await runtime.client.delete_messages(address, topic, bearer=bearer)
     await runtime.ledger.flush()
     floor = max((store.behind(message.created_at) for message in newest.messages), default="")  # several may be newest
-    counts = await runtime.ledger.run(store.drop_topics, inbox, {topic: floor})
+    await runtime.ledger.drop_topics(inbox, {topic: floor})
     looked_at = datetime.now(UTC)
     rest = await catchup.whole(runtime.client, address, topic, bearer=bearer)
     if rest is not None:  # what was answered between the look and the deletion is gone, too
-        counts = await runtime.ledger.run(store.keep_only, inbox, {topic: rest}, known_until=looked_at, may_lag=False)
-    runtime.ledger.announce(inbox, counts)
+        await runtime.ledger.settle(Settlement(inbox, looked_at, whole={topic: rest}, may_lag=False))
     runtime.hub.tell(hub.person_key(access.participant_id), {"what": "gone", "inbox": inbox.told(), "topic": topic})
     feed = runtime.feeds.get(address)
     if feed is not None:

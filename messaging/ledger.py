@@ -1,9 +1,11 @@
 """The ledger: the unread store as the event loop sees it. Writes wait in line, in order, and go out in batches.
 
 A reader of upstream must never wait for a database (reliability.md U6), so `record` and `read` only queue. One
-writer takes what is queued, writes it in one transaction, and makes the new counts known. While the database
-is away everything stays in line; when the line is full the inbox is marked for a fresh comparison with upstream,
-from which nothing can be missing.
+writer takes what is queued and writes it in one transaction. While the database is away everything stays in line; when
+the line is full the inbox is marked for a fresh comparison with upstream, from which nothing can be missing.
+
+Counts that anybody is shown come from one query after the other, and after each change there is one that begins later:
+so what was shown last is what is true, whichever process made the change.
 """
 
 from __future__ import annotations
@@ -13,11 +15,10 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
-from itertools import islice
 
 from channels.db import database_sync_to_async
 from django.db import Error as DatabaseError
@@ -27,7 +28,18 @@ from messaging import errors, metrics, unread
 from messaging.batch import Batch
 from messaging.hub import Hub, person_key
 from messaging.items import StreamItem
-from messaging.unread import CountsByTopic, InboxRef, Move, Read, Record, TopicState
+from messaging.unread import (
+    CountsByTopic,
+    Familiar,
+    InboxRef,
+    KnownBefore,
+    LearntAfter,
+    Move,
+    Read,
+    Record,
+    Settlement,
+    TopicState,
+)
 from messaging.wire import GENERAL, Message, ThreadAddress
 
 log = logging.getLogger(__name__)
@@ -35,11 +47,13 @@ log = logging.getLogger(__name__)
 _THREADS = 4
 _BATCH = 2_000
 _MAX_WAITING = 50_000
-_LOOKED_AT = 500
 _SAID_AT_ONCE = 16
 _FLUSH_SECONDS = 5
 _PAUSE_SECONDS = 0.15
-"""Between batches: receipts of many inboxes are written together. Whoever waits for them to be written hurries it."""
+_MANY = 100
+_LONG_PAUSE_SECONDS = 0.4
+"""Between batches, and after one of many: receipts are written, and counts told, together. Whoever waits for them to be
+written hurries it."""
 _RETRY_SECONDS = (0.2, 0.5, 1, 2, 5)
 
 
@@ -57,9 +71,14 @@ class Ledger:
         self._hurry = asyncio.Event()
         self._finding = Batch(lambda addresses: self.run(unread.find, addresses))
         self._surveys = Batch(lambda inboxes: self.run(unread.topic_states, inboxes))
-        self._counting = Batch(lambda inboxes: self.run(unread.counts, inboxes))
+        self._counting = Batch(self._count)
+        self._settling = Batch(self._settle)
+        self._recalling = Batch(lambda questions: self.run(unread.known_before, questions))
+        self._recognising = Batch(lambda questions: self.run(unread.familiar, questions))
+        self._late = Batch(lambda questions: self.run(unread.learnt_after, questions))
         self._shown: dict[InboxRef, CountsByTopic] = {}
-        self._unsaid: dict[InboxRef, CountsByTopic] = {}  # of the batch that was written last
+        self._retry: asyncio.TimerHandle | None = None
+        self._unshown: set[InboxRef] = set()  # whose counts could not be read
         self.overflowed: set[InboxRef] = set()
 
     async def run[**P, R](self, store: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -119,7 +138,7 @@ class Ledger:
             metrics.ledger_waiting.set(len(self._waiting))
             started = time.monotonic()
             try:
-                counts = await self._write(batch)
+                await self._write(batch)
             except errors.LedgerUnavailable as problem:
                 metrics.ledger_failures.inc()
                 delay = _RETRY_SECONDS[min(failures, len(_RETRY_SECONDS) - 1)]
@@ -135,40 +154,53 @@ class Ledger:
             self._written += len(batch)
             self._progress.set()
             self._progress.clear()
-            await self._say(counts)
-            await self._rest()
+            self.changed({change.inbox for change in batch})
+            await self._rest(_PAUSE_SECONDS if len(batch) < _MANY else _LONG_PAUSE_SECONDS)
         metrics.ledger_waiting.set(0)
 
-    async def _say(self, counts: dict[InboxRef, CountsByTopic]) -> None:
-        """Tell everybody the counts that were just written, so many at once that messages don't wait meanwhile."""
-        for inbox in counts:
-            if not self._hub.bus.is_alone:
-                self._hub.tell(person_key(inbox.address.participant_id), {"what": "unread", "inbox": inbox.told()})
-        self._unsaid = counts
-        while self._unsaid:
-            for inbox in list(islice(self._unsaid, _SAID_AT_ONCE)):
-                self.announce(inbox, self._unsaid.pop(inbox))
-            await asyncio.sleep(0)
-
-    async def _rest(self) -> None:
+    async def _rest(self, seconds: float) -> None:
         with suppress(TimeoutError):
-            async with asyncio.timeout(_PAUSE_SECONDS):
+            async with asyncio.timeout(seconds):
                 await self._hurry.wait()
         self._hurry.clear()
 
-    async def _write(self, batch: list[Record | Move | Read]) -> dict[InboxRef, CountsByTopic]:
+    async def _write(self, batch: list[Record | Move | Read]) -> None:
         try:
-            return await self.run(unread.apply, batch)
+            await self.run(unread.apply, batch)
         except DatabaseError:
             # One of them can't be stored (its inbox was deleted, say): it must not hold up the others.
             log.exception("a batch of %s was refused; writing one by one", len(batch))
-        counts: dict[InboxRef, CountsByTopic] = {}
-        for change in batch:
+            for change in batch:
+                try:
+                    await self.run(unread.apply, [change])
+                except DatabaseError:
+                    log.exception("left out: %s of inbox %s", type(change).__name__, change.inbox.pk)
+
+    async def settle(self, settlement: Settlement) -> None:
+        """Remember a comparison, whose messages are written; drop what upstream no longer has. LedgerUnavailable."""
+        dropped = await self._settling.get(settlement)
+        if dropped is None:
+            raise errors.LedgerUnavailable("a comparison was refused")
+        if dropped:
+            self.changed([settlement.inbox])
+
+    async def _settle(self, settlements: list[Settlement]) -> dict[Settlement, bool]:
+        try:
+            return await self.run(unread.settle, settlements)
+        except DatabaseError:
+            log.exception("%s comparisons were refused; writing one by one", len(settlements))
+        settled: dict[Settlement, bool] = {}
+        for one in settlements:
             try:
-                counts |= await self.run(unread.apply, [change])
+                settled |= await self.run(unread.settle, [one])
             except DatabaseError:
-                log.exception("left out: %s of inbox %s", type(change).__name__, change.inbox.pk)
-        return counts
+                log.exception("left out: a comparison of inbox %s", one.inbox.pk)
+        return settled
+
+    async def drop_topics(self, inbox: InboxRef, floors: Mapping[str, str]) -> None:
+        """Drop the receipts of topics up to these places; they were deleted upstream. LedgerUnavailable."""
+        await self.run(unread.drop_topics, inbox, floors)
+        self.changed([inbox])
 
     # -- asking: what many streams ask at once is one query ----------------------------------------------------
 
@@ -184,6 +216,15 @@ class Ledger:
         """Unread by topic as the database has it now."""
         return await self._counting.get(inbox) or {}
 
+    async def known_before(self, question: KnownBefore) -> set[str]:
+        return await self._recalling.get(question) or set()
+
+    async def familiar(self, question: Familiar) -> set[str]:
+        return await self._recognising.get(question) or set()
+
+    async def learnt_after(self, question: LearntAfter) -> set[tuple[str, str]]:
+        return await self._late.get(question) or set()
+
     # -- counts -----------------------------------------------------------------------------------------------
 
     async def counts(self, inbox: InboxRef) -> CountsByTopic:
@@ -191,21 +232,36 @@ class Ledger:
         await self.flush()
         return await self.stored_counts(inbox)
 
-    async def look_again(self, inboxes: Sequence[InboxRef]) -> None:
-        """Another process has changed something: show the readers here what the database says now."""
-        for start in range(0, len(inboxes), _LOOKED_AT):
-            several = inboxes[start : start + _LOOKED_AT]
-            written = -1
-            while written != self._written:  # what we write meanwhile announces newer counts than these
-                written = self._written
-                found = await self.run(unread.counts, several)
-            for inbox, by_topic in found.items():
-                self.announce(inbox, by_topic)
+    def changed(self, inboxes: Collection[InboxRef]) -> None:
+        """These were changed in the database: show it here, and let the other processes look."""
+        if not self._hub.bus.is_alone:
+            for inbox in inboxes:
+                self._hub.tell(person_key(inbox.address.participant_id), {"what": "unread", "inbox": inbox.told()})
+        self.look_again(inboxes)
 
-    def announce(self, inbox: InboxRef, by_topic: CountsByTopic) -> None:
-        """Tell the readers in this process which counts of an inbox have changed; what waits to be said is older."""
-        self._unsaid.pop(inbox, None)
-        self._show(inbox, by_topic)
+    def look_again(self, inboxes: Iterable[InboxRef]) -> None:
+        """Show the readers here what the database says of these now."""
+        self._counting.ask(inboxes)
+
+    async def _count(self, inboxes: list[InboxRef]) -> dict[InboxRef, CountsByTopic]:
+        """Read counts and tell the readers in this process which have changed, few at once: messages must not wait."""
+        try:
+            found = await self.run(unread.counts, inboxes)
+        except errors.LedgerUnavailable:
+            self._unshown.update(inboxes)
+            if self._retry is None:
+                self._retry = asyncio.get_running_loop().call_later(_RETRY_SECONDS[-1], self._try_again)
+            raise
+        for number, (inbox, by_topic) in enumerate(found.items(), start=1):
+            self._show(inbox, by_topic)
+            if number % _SAID_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        return found
+
+    def _try_again(self) -> None:
+        self._retry = None
+        unshown, self._unshown = self._unshown, set()
+        self.look_again(unshown)
 
     def _show(self, inbox: InboxRef, by_topic: CountsByTopic) -> None:
         person = person_key(inbox.address.participant_id)
@@ -220,13 +276,7 @@ class Ledger:
             count = by_topic.get(topic, 0)
             if before is None or before.get(topic, 0) != count:
                 item = StreamItem("unread", address=inbox.address, topic=topic, unread_count=count, total=total)
-                self._hub.publish_count(person, item)
-
-    def remember(self, inbox: InboxRef, by_topic: CountsByTopic) -> None:
-        """What a new reader is being told, so that the next change is seen as one."""
-        if inbox in self._shown:
-            self._show(inbox, by_topic)
-        self._shown[inbox] = by_topic
+                self._hub.publish_count(person, item, to_overviews_only=before is None)
 
     async def aclose(self) -> None:
         """Write what is left, within a few seconds, and stop."""
@@ -237,4 +287,6 @@ class Ledger:
         if self._writer is not None:
             self._writer.cancel()
             await asyncio.gather(self._writer, return_exceptions=True)
+        if self._retry is not None:
+            self._retry.cancel()
         self._pool.shutdown(wait=False)

@@ -9,13 +9,13 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from messaging import catchup, errors, unread
+from messaging import catchup, errors
 from messaging.cursors import MARK_LENGTH, MOST_MARKS, Cursor, Sealer, Span, mark
 from messaging.feeds import Feed
 from messaging.items import StreamItem
 from messaging.outlet import Outlet, earlier, item_of
 from messaging.runtime import Runtime
-from messaging.unread import CountsByTopic
+from messaging.unread import CountsByTopic, LearntAfter
 from messaging.wire import Message
 
 _SAME_MOMENT = timedelta(seconds=1)
@@ -118,7 +118,7 @@ async def _behind(
 
 async def _late(runtime: Runtime, feed: Feed, cursor: Cursor, order: str) -> list[Message]:
     """What became known only after the cursor was written, though its place is before the order."""
-    known = await runtime.ledger.run(unread.learnt_after, feed.inbox, cursor.sent_at + _SAME_MOMENT, up_to=order)
+    known = await runtime.ledger.learnt_after(LearntAfter(feed.inbox, cursor.sent_at + _SAME_MOMENT, order))
     messages = []
     for topic in {topic for topic, _ in known}:
         wanted = {message_id for its_topic, message_id in known if its_topic == topic}

@@ -102,10 +102,7 @@ class Runtime:
                 return
             if what == "gone" and feed is not None:
                 feed.gaps.forget_topic(str(notice["topic"]))
-            try:
-                await self.ledger.look_again([inbox])
-            except LedgerUnavailable as problem:
-                log.warning("counts could not be read again: %s", problem.detail)
+            self.ledger.look_again([inbox])
 
     def _look_everywhere(self) -> None:
         """Notices were lost: look at everything that somebody here is watching."""
@@ -120,7 +117,7 @@ class Runtime:
         for subscriber in self.hub.everybody():
             if subscriber.is_overview:
                 subscriber.put(StreamItem("unread"))
-        await self.ledger.look_again([feed.inbox for feed in self.feeds.all()])
+        self.ledger.look_again([feed.inbox for feed in self.feeds.all()])
 
     # -- the end ----------------------------------------------------------------------------------------------
 

@@ -1,8 +1,8 @@
-"""The three statements that every batch of receipts runs, for any number of rows at once.
+"""The statements that are run for many inboxes at once: for each batch of receipts, and for a herd that comes back.
 
 They are SQL of our own because they run beside the event loop and hold its interpreter: the ORM spends several times
 the processor time on them, most of it on single parameters. So all rows come as one parameter, as JSON. Names are
-taken from the models, types from the tables. `unread` alone calls this, inside its transactions.
+taken from the models, types from the tables. `unread` alone calls this, mostly inside its transactions.
 """
 
 from __future__ import annotations
@@ -34,11 +34,38 @@ class NewReceipt(NamedTuple):
     read_at: datetime | None
 
 
+class NewSurvey(NamedTuple):
+    """A topic as upstream's list shows it; its fields are the model's."""
+
+    id: int
+    upstream_count: int
+    upstream_last_at: datetime | None
+    floor: str
+
+
+class NamedReceipt(NamedTuple):
+    """A receipt to be marked as read; its fields are the model's."""
+
+    inbox_id: int
+    topic_id: int
+    message_id: str
+    read_at: datetime
+
+
 def lock_topics(keys: Collection[tuple[int, str]]) -> dict[tuple[int, str], LockedTopic]:
     """The topics with these (inbox, key) that exist, locked one after the other as their primary keys count up."""
+    lock = connection.features.has_select_for_update
+    return _topics(keys, connection.ops.for_update_sql(no_key=True, of=(_table(Topic),)) if lock else "")
+
+
+def floors(keys: Collection[tuple[int, str]]) -> dict[tuple[int, str], str]:
+    """The floors of the topics with these (inbox, key) that exist."""
+    return {key: topic.floor for key, topic in _topics(keys, "").items()}
+
+
+def _topics(keys: Collection[tuple[int, str]], lock: str) -> dict[tuple[int, str], LockedTopic]:
     topic, wanted = _table(Topic), _names(Topic, "inbox", "key")
     pk, inbox, key, floor = _quoted(_names(Topic, "id", "inbox", "key", "floor"))
-    lock = connection.ops.for_update_sql(no_key=True, of=(topic,)) if connection.features.has_select_for_update else ""
     found = _run(
         f"SELECT {topic}.{inbox}, {topic}.{key}, {topic}.{pk}, {topic}.{floor} FROM {topic}"
         f" JOIN {_given(Topic, wanted)} ON {topic}.{inbox} = given.{inbox} AND {topic}.{key} = given.{key}"
@@ -47,6 +74,22 @@ def lock_topics(keys: Collection[tuple[int, str]]) -> dict[tuple[int, str], Lock
         keys,
     )
     return {(inbox_pk, text): LockedTopic(topic_pk, place) for inbox_pk, text, topic_pk, place in found}
+
+
+def update_surveys(surveys: Sequence[NewSurvey]) -> None:
+    """Write what upstream's list showed of locked topics; a row in which nothing is new is left alone."""
+    names = _names(Topic, *NewSurvey._fields)
+    topic, (pk, *columns) = _table(Topic), _quoted(names)
+    same = [f"{topic}.{column} = given.{column}" for column in columns]
+    last_at = columns[NewSurvey._fields.index("upstream_last_at") - 1]
+    same.append(f"({topic}.{last_at} IS NULL) = (given.{last_at} IS NULL)")
+    even = " AND ".join(f"COALESCE({each}, true)" for each in same)
+    _run(
+        f"UPDATE {topic} SET {', '.join(f'{column} = given.{column}' for column in columns)}"
+        f" FROM {_given(Topic, names)} WHERE {topic}.{pk} = given.{pk} AND NOT ({even})",
+        names,
+        surveys,
+    )
 
 
 def insert_receipts(receipts: Sequence[NewReceipt]) -> None:
@@ -58,6 +101,68 @@ def insert_receipts(receipts: Sequence[NewReceipt]) -> None:
         " WHERE true ON CONFLICT DO NOTHING",  # without a WHERE SQLite takes the ON for a join's
         names,
         receipts,
+    )
+
+
+def mark_read(reads: Collection[NamedReceipt]) -> None:
+    """Set `read_at` of the receipts named, where it is not set."""
+    names = _names(Receipt, *NamedReceipt._fields)
+    receipt, (inbox, topic, message_id, read_at) = _table(Receipt), _quoted(names)
+    _run(
+        f"UPDATE {receipt} SET {read_at} = given.{read_at} FROM {_given(Receipt, names)}"
+        f" WHERE {receipt}.{inbox} = given.{inbox} AND {receipt}.{message_id} = given.{message_id}"
+        f" AND {receipt}.{topic} = given.{topic} AND {receipt}.{read_at} IS NULL",
+        names,
+        reads,
+    )
+
+
+def known_by(asked: Sequence[tuple[int, int, str, datetime]]) -> list[tuple[int, str]]:
+    """(number, message) of those (number, inbox, message, moment) asked about that had a receipt at the moment.
+
+    Whoever asks numbers the questions.
+    """
+    names = _names(Receipt, "id", "inbox", "message_id", "known_at")
+    receipt, (number, inbox, message_id, known_at) = _table(Receipt), _quoted(names)
+    return _run(
+        f"SELECT given.{number}, {receipt}.{message_id} FROM {receipt} JOIN {_given(Receipt, names)}"
+        f" ON {receipt}.{inbox} = given.{inbox} AND {receipt}.{message_id} = given.{message_id}"
+        f" WHERE {receipt}.{known_at} <= given.{known_at}",
+        names,
+        asked,
+    )
+
+
+def known_since(asked: Sequence[tuple[int, int, datetime]]) -> list[tuple[int, str, str, str]]:
+    """(number, topic's name, message, order) of the receipts made in an inbox after a moment, for each of those asked.
+
+    Whoever asks numbers the questions: (number, inbox, moment).
+    """
+    names = _names(Receipt, "id", "inbox", "known_at")
+    receipt, topic, (number, inbox, known_at) = _table(Receipt), _table(Topic), _quoted(names)
+    message_id, order, receipts_topic = _quoted(_names(Receipt, "message_id", "order", "topic"))
+    pk, scope = _quoted(_names(Topic, "id", "scope"))
+    return _run(
+        f"SELECT given.{number}, {topic}.{scope}, {receipt}.{message_id}, {receipt}.{order} FROM {receipt}"
+        f" JOIN {_given(Receipt, names)} ON {receipt}.{inbox} = given.{inbox}"
+        f" JOIN {topic} ON {topic}.{pk} = {receipt}.{receipts_topic}"
+        f" WHERE {receipt}.{known_at} > given.{known_at}",
+        names,
+        asked,
+    )
+
+
+def unread_of(topics: Sequence[tuple[int, datetime]]) -> list[tuple[int, int, str, str]]:
+    """(topic, receipt, message, order) of what is unread in these topics and was known at a moment: (topic, moment)."""
+    names = _names(Receipt, "topic", "known_at")
+    receipt, (topic, known_at) = _table(Receipt), _quoted(names)
+    pk, message_id, order, read_at = _quoted(_names(Receipt, "id", "message_id", "order", "read_at"))
+    return _run(
+        f"SELECT {receipt}.{topic}, {receipt}.{pk}, {receipt}.{message_id}, {receipt}.{order} FROM {receipt}"
+        f" JOIN {_given(Receipt, names)} ON {receipt}.{topic} = given.{topic}"
+        f" WHERE {receipt}.{known_at} <= given.{known_at} AND {receipt}.{read_at} IS NULL",
+        names,
+        topics,
     )
 
 

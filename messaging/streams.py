@@ -19,14 +19,14 @@ import orjson
 from django.conf import settings
 from django.http import StreamingHttpResponse
 
-from messaging import errors, hub, metrics, sse, unread
+from messaging import errors, hub, metrics, sse
 from messaging.cursors import mark
 from messaging.hub import Subscriber
 from messaging.items import StreamItem
 from messaging.resuming import Start, find_start
 from messaging.runtime import Runtime, current
 from messaging.sessions import Access
-from messaging.unread import InboxRef, Read
+from messaging.unread import InboxRef, KnownBefore, Read
 from messaging.visits import visit
 from messaging.wire import ThreadAddress
 
@@ -95,7 +95,6 @@ async def _open(runtime: Runtime, address: ThreadAddress, access: Access, wishes
             start = await find_start(runtime, feed, wishes.last_event_id, wishes.overlap)
         await runtime.hub.is_told(person)  # or a count that changes from here on would not be told
         start.counts = await runtime.ledger.stored_counts(inbox)
-        runtime.ledger.remember(inbox, start.counts)
         if wishes.shows is not None:
             if not feed.is_complete:  # opening a topic reads all of it, what came while nobody listened included (D4)
                 await feed.gaps.compare()
@@ -280,7 +279,7 @@ class EventStream:
                 # They were handed out by the other feed, unless they came late: then the ledger learnt of them later.
                 store, moment = self._runtime.ledger, had.sent_at + _SAME_MOMENT
                 known |= {m.id for m in messages if m.id in doubtful and not m.is_answer}
-                known |= await store.run(unread.known_before, self._inbox, doubtful, moment)
+                known |= await store.known_before(KnownBefore(self._inbox, frozenset(doubtful), moment))
         return [item for item in items if item.is_edit or item.message is None or item.message.id not in known]
 
     def _write(self, item: StreamItem) -> bytes:

@@ -7,20 +7,21 @@ set of message ids, so repeating a call, in any process and any order, changes n
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any
 
-from django.db import transaction
-from django.db.models import Case, Count, Min, OuterRef, Q, Subquery, When
+from django.db import connection, transaction
+from django.db.models import Count, Max, Min, Q
 
 from messaging import statements
 from messaging.models import Inbox, Receipt, Topic
-from messaging.statements import LockedTopic, NewReceipt
+from messaging.statements import LockedTopic, NamedReceipt, NewReceipt, NewSurvey
 from messaging.wire import Message, ThreadAddress, TopicSummary, order_at, topic_key
 
 _BATCH = 500
 _UNREAD = Q(receipts__isnull=False, receipts__read_at=None)
+_EVER = datetime(9999, 1, 1, tzinfo=UTC)
 _END_OF_MOMENT = "~~~"
 """Sorts after every message id: the place behind all messages of one microsecond."""
 
@@ -41,7 +42,7 @@ class InboxRef:
 
     @classmethod
     def from_told(cls, told: dict[str, Any]) -> InboxRef:
-        names = {field.name: told[field.name] for field in fields(ThreadAddress)}
+        names = {each.name: told[each.name] for each in fields(ThreadAddress)}
         return cls(told["pk"], ThreadAddress(**names))
 
 
@@ -77,7 +78,7 @@ class TopicState:
     """What upstream's topic list should show of a topic: its message count and newest time.
 
     `surveyed_at` is the newest time that the list did show (None: it was never seen there); `floor` as in the model;
-    `heard_at`: where it was never seen there, the newest time of an unread answer that is known.
+    `heard_at`: the newest time of an unread answer that is known.
     """
 
     floor: str
@@ -95,6 +96,54 @@ class TopicUnread:
 
 
 type CountsByTopic = dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class KnownBefore:
+    """Which of these answers had a receipt at a moment?"""
+
+    inbox: InboxRef
+    message_ids: frozenset[str]
+    moment: datetime
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Familiar:
+    """Which of these answers must a feed's readers have had?
+
+    `start` and `began_at`: where and when the feed began. Of what stands before, a receipt that was made since then is
+    another process' and says nothing about the readers here.
+    """
+
+    inbox: InboxRef
+    messages: Sequence[Message]
+    start: str
+    began_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class LearntAfter:
+    """Which answers became known after a moment, although their place is at or before `up_to`?"""
+
+    inbox: InboxRef
+    moment: datetime
+    up_to: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Settlement:
+    """Everything behind `topics` has been fetched from upstream, which was asked at `asked_at`.
+
+    `floors` are those of topics too long to fetch whole; `whole`: the ids and orders of all that a topic holds, for
+    those of which that is known. Where a replica `may_lag`, what is newer than those is not taken for gone.
+    """
+
+    inbox: InboxRef
+    asked_at: datetime
+    topics: Sequence[TopicSummary] = ()
+    floors: Mapping[str, str] = field(default_factory=dict)
+    whole: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    may_lag: bool = True
 
 
 def find(addresses: Iterable[ThreadAddress]) -> dict[ThreadAddress, InboxRef]:
@@ -142,8 +191,8 @@ def behind(moment: datetime | None) -> str:
 
 
 @transaction.atomic
-def apply(changes: Sequence[Record | Move | Read]) -> dict[InboxRef, CountsByTopic]:
-    """Carry out changes in order; the unread counts of every inbox they touch, by topic (zeros left out)."""
+def apply(changes: Sequence[Record | Move | Read]) -> None:
+    """Carry out changes in order."""
     topics = _topics(
         {(c.inbox.pk, c.message.scope) for c in changes if not isinstance(c, Read)},
         {(c.inbox.pk, c.topic) for c in changes if isinstance(c, Read)},
@@ -158,11 +207,9 @@ def apply(changes: Sequence[Record | Move | Read]) -> dict[InboxRef, CountsByTop
         else:
             _insert(records, topics)
             records = []
-            _mark_read(change) if isinstance(change, Read) else _move(change, topics)
+            _read_up_to(change, topics) if isinstance(change, Read) else _move(change, topics)
     _insert(records, topics)
-    for change in named:
-        _mark_read(change)
-    return counts({change.inbox for change in changes})
+    _read_named(named, topics)
 
 
 def _move(change: Move, topics: dict[tuple[int, str], LockedTopic]) -> None:
@@ -210,13 +257,25 @@ def _topics(
     return found
 
 
-def _mark_read(change: Read) -> None:
-    rows = Receipt.objects.filter(inbox_id=change.inbox.pk, topic__key=topic_key(change.topic), read_at=None)
-    if change.message_ids is not None:
-        rows = rows.filter(message_id__in=change.message_ids)
-    due = sorted(pk for pk, order in rows.values_list("pk", "order") if change.up_to is None or order <= change.up_to)
+def _read_up_to(change: Read, topics: dict[tuple[int, str], LockedTopic]) -> None:
+    topic = topics.get((change.inbox.pk, topic_key(change.topic)))
+    if topic is None:
+        return
+    rows = Receipt.objects.filter(topic_id=topic.pk, read_at=None).values_list("pk", "order")
+    # In Python: text sorts otherwise in SQL.
+    due = sorted(pk for pk, order in rows if change.up_to is None or order <= change.up_to)
     for start in range(0, len(due), _BATCH):
-        Receipt.objects.filter(pk__in=due[start : start + _BATCH], read_at=None).update(read_at=datetime.now(UTC))
+        Receipt.objects.filter(pk__in=due[start : start + _BATCH]).update(read_at=datetime.now(UTC))
+
+
+def _read_named(reads: Sequence[Read], topics: dict[tuple[int, str], LockedTopic]) -> None:
+    now = datetime.now(UTC)
+    rows = set()
+    for read in reads:
+        topic = topics.get((read.inbox.pk, topic_key(read.topic)))
+        if topic is not None and read.message_ids is not None:
+            rows |= {NamedReceipt(read.inbox.pk, topic.pk, message_id, now) for message_id in read.message_ids}
+    statements.mark_read(rows)
 
 
 def counts(inboxes: Iterable[InboxRef]) -> dict[InboxRef, CountsByTopic]:
@@ -256,64 +315,112 @@ def known(inbox: InboxRef, message_ids: Iterable[str]) -> set[str]:
     return set(rows.values_list("message_id", flat=True))
 
 
-def known_before(inbox: InboxRef, message_ids: Iterable[str], moment: datetime) -> set[str]:
-    """Which of these answers had a receipt at a moment."""
-    rows = Receipt.objects.filter(inbox_id=inbox.pk, message_id__in=list(message_ids), known_at__lte=moment)
-    return set(rows.values_list("message_id", flat=True))
+def known_before(questions: Sequence[KnownBefore]) -> dict[KnownBefore, set[str]]:
+    """The answer to each question: which of its messages had a receipt."""
+    asked = [
+        (number, question.inbox.pk, message_id, question.moment)
+        for number, question in enumerate(questions)
+        for message_id in question.message_ids
+    ]
+    found: dict[KnownBefore, set[str]] = {question: set() for question in questions}
+    for number, message_id in statements.known_by(asked):
+        found[questions[number]].add(message_id)
+    return found
 
 
-def familiar(inbox: InboxRef, messages: Iterable[Message], *, start: str, began_at: datetime) -> set[str]:
-    """The ids of those answers that a feed's readers must have had: they have a receipt, or had one before pruning.
-
-    `start` and `began_at`: where and when the feed began. Of what stands before, a receipt that was made since then is
-    another process' and says nothing about the readers here.
-    """
-    answers = {message.id: message for message in messages if message.is_answer}
-    floors = dict(Topic.objects.filter(inbox_id=inbox.pk).values_list("scope", "floor"))
-    settled = {message.id for message in answers.values() if message.order <= floors.get(message.scope, "")}
-    old = {message.id for message in answers.values() if message.order <= start} - settled
-    return settled | known(inbox, answers.keys() - settled - old) | known_before(inbox, old, began_at)
+def familiar(questions: Sequence[Familiar]) -> dict[Familiar, set[str]]:
+    """The answer to each question: the ids of the answers that have a receipt, or had one before pruning."""
+    floors = statements.floors({(q.inbox.pk, topic_key(m.scope)) for q in questions for m in q.messages if m.is_answer})
+    found: dict[Familiar, set[str]] = {question: set() for question in questions}
+    asked = []
+    for number, question in enumerate(questions):
+        pk = question.inbox.pk
+        for message in question.messages:
+            if not message.is_answer:
+                continue
+            if message.order <= floors.get((pk, topic_key(message.scope)), ""):
+                found[question].add(message.id)
+            else:
+                until = question.began_at if message.order <= question.start else _EVER
+                asked.append((number, pk, message.id, until))
+    for number, message_id in statements.known_by(asked):
+        found[questions[number]].add(message_id)
+    return found
 
 
 def topic_states(inboxes: Iterable[InboxRef]) -> dict[InboxRef, dict[str, TopicState]]:
     """What was known of each topic when upstream was last compared."""
     by_pk = {inbox.pk: inbox for inbox in inboxes}
     found: dict[InboxRef, dict[str, TopicState]] = {inbox: {} for inbox in by_pk.values()}
-    unread = Receipt.objects.filter(inbox=OuterRef("inbox"), topic=OuterRef("pk"), read_at=None)
-    newest = Subquery(unread.order_by("-created_at").values("created_at")[:1])
-    rows = Topic.objects.filter(inbox_id__in=by_pk).annotate(heard_at=Case(When(upstream_last_at=None, then=newest)))
-    for pk, scope, floor, count, last_at, heard_at in rows.values_list(
-        "inbox_id", "scope", "floor", "upstream_count", "upstream_last_at", "heard_at"
+    unread = Receipt.objects.filter(inbox_id__in=by_pk, read_at=None).values_list("topic_id")
+    heard_at = dict(unread.annotate(newest=Max("created_at")))
+    rows = Topic.objects.filter(inbox_id__in=by_pk)
+    for pk, topic, scope, floor, count, last_at in rows.values_list(
+        "inbox_id", "pk", "scope", "floor", "upstream_count", "upstream_last_at"
     ):
-        found[by_pk[pk]][scope] = TopicState(floor, count, last_at, last_at, heard_at)
+        found[by_pk[pk]][scope] = TopicState(floor, count, last_at, last_at, heard_at.get(topic))
     return found
 
 
-def learnt_after(inbox: InboxRef, moment: datetime, *, up_to: str) -> set[tuple[str, str]]:
-    """(topic, message id) of answers that became known after `moment` although their place is at or before `up_to`."""
-    rows = Receipt.objects.filter(inbox_id=inbox.pk, known_at__gt=moment).values_list(
-        "topic__scope", "message_id", "order"
+def learnt_after(questions: Sequence[LearntAfter]) -> dict[LearntAfter, set[tuple[str, str]]]:
+    """The answer to each question: (topic, message id) of what became known late."""
+    found: dict[LearntAfter, set[tuple[str, str]]] = {question: set() for question in questions}
+    asked = [(number, question.inbox.pk, question.moment) for number, question in enumerate(questions)]
+    for number, scope, message_id, order in statements.known_since(asked):
+        if order <= questions[number].up_to:
+            found[questions[number]].add((scope, message_id))
+    return found
+
+
+@transaction.atomic
+def settle(settlements: Sequence[Settlement]) -> dict[Settlement, bool]:
+    """Remember what was compared; for each, whether unread answers were dropped that upstream no longer has.
+
+    Of topics whose messages are all known, nobody could read those. What became known to us after upstream was asked
+    stays, whatever its place: clocks differ.
+    """
+    topics = _topics(
+        {(one.inbox.pk, topic.scope) for one in settlements for topic in one.topics},
+        {(one.inbox.pk, scope) for one in settlements for scope in one.whole},
     )
-    return {(scope, message_id) for scope, message_id, order in rows if order <= up_to}
+    surveys: dict[int, NewSurvey] = {}
+    for one in settlements:
+        for listed in one.topics:
+            topic = topics[one.inbox.pk, topic_key(listed.scope)]
+            floor = max(surveys.get(topic.pk, topic).floor, one.floors.get(listed.scope, ""))
+            surveys[topic.pk] = NewSurvey(topic.pk, listed.message_count, listed.last_message_at, floor)
+    statements.update_surveys(list(surveys.values()))
+    inboxes = Inbox.objects.filter(pk__in={one.inbox.pk for one in settlements})
+    if connection.features.has_select_for_update:
+        list(inboxes.order_by("pk").select_for_update(no_key=True).values_list("pk"))  # in one order, too
+    inboxes.update(checked_at=datetime.now(UTC))
+    return _drop_what_is_gone(settlements, topics)
+
+
+def _drop_what_is_gone(
+    settlements: Sequence[Settlement], topics: dict[tuple[int, str], LockedTopic]
+) -> dict[Settlement, bool]:
+    wanted: dict[int, tuple[Settlement, Mapping[str, str]]] = {}
+    for one in settlements:
+        for scope, messages in one.whole.items():
+            topic = topics.get((one.inbox.pk, topic_key(scope)))
+            if topic is not None:
+                wanted[topic.pk] = (one, messages)
+    gone: dict[int, Settlement] = {}
+    for pk, receipt, message_id, order in statements.unread_of([(pk, one.asked_at) for pk, (one, _) in wanted.items()]):
+        one, messages = wanted[pk]
+        newest = max(messages.values(), default="") if one.may_lag else "~"
+        if message_id not in messages and order <= newest:
+            gone[receipt] = one
+    due = sorted(gone)
+    for start in range(0, len(due), _BATCH):
+        Receipt.objects.filter(pk__in=due[start : start + _BATCH]).delete()
+    dropped = set(gone.values())
+    return {one: one in dropped for one in settlements}
 
 
 @transaction.atomic
-def settle(inbox: InboxRef, topics: Sequence[TopicSummary], floors: dict[str, str]) -> None:
-    """Remember that everything behind `topics` has been fetched; `floors` are topics too long to fetch whole."""
-    rows = _topics({(inbox.pk, topic.scope) for topic in topics})
-    states = topic_states([inbox])[inbox]
-    for topic in topics:
-        state = states[topic.scope]
-        floor = max(state.floor, floors.get(topic.scope, ""))
-        if (state.count, state.last_at, state.floor) != (topic.message_count, topic.last_message_at, floor):
-            Topic.objects.filter(pk=rows[inbox.pk, topic_key(topic.scope)].pk).update(
-                upstream_count=topic.message_count, upstream_last_at=topic.last_message_at, floor=floor
-            )
-    Inbox.objects.filter(pk=inbox.pk).update(checked_at=datetime.now(UTC))
-
-
-@transaction.atomic
-def drop_topics(inbox: InboxRef, floors: Mapping[str, str]) -> CountsByTopic:
+def drop_topics(inbox: InboxRef, floors: Mapping[str, str]) -> None:
     """Topics whose messages up to a floor are gone upstream: their receipts go, and are never made again.
 
     What came after the floor stays as it is.
@@ -326,27 +433,6 @@ def drop_topics(inbox: InboxRef, floors: Mapping[str, str]) -> CountsByTopic:
         for start in range(0, len(gone), _BATCH):
             Receipt.objects.filter(pk__in=gone[start : start + _BATCH]).delete()
         Topic.objects.filter(pk=topic.pk).update(floor=max(topic.floor, floor), upstream_count=0, upstream_last_at=None)
-    return counts([inbox])[inbox]
-
-
-@transaction.atomic
-def keep_only(
-    inbox: InboxRef, wanted: Mapping[str, Mapping[str, str]], *, known_until: datetime, may_lag: bool
-) -> CountsByTopic:
-    """Of topics whose messages are all known, drop unread answers that upstream no longer has: nobody can read them.
-
-    `wanted` gives the ids and orders of all that it has. What became known to us after `known_until`, when upstream was
-    asked, stays, whatever its place: clocks differ. Where a replica `may_lag`, what is newer than those stays, too.
-    """
-    statements.lock_topics({(inbox.pk, topic_key(scope)) for scope in wanted})
-    for scope, messages in wanted.items():
-        rows = Receipt.objects.filter(inbox_id=inbox.pk, topic__key=topic_key(scope), known_at__lte=known_until)
-        newest = max(messages.values(), default="") if may_lag else "~"
-        unread = rows.filter(read_at=None).values_list("pk", "message_id", "order")  # text sorts otherwise in SQL
-        gone = sorted(pk for pk, message_id, order in unread if message_id not in messages and order <= newest)
-        for start in range(0, len(gone), _BATCH):
-            Receipt.objects.filter(pk__in=gone[start : start + _BATCH]).delete()
-    return counts([inbox])[inbox]
 
 
 def forget_survey(inbox: InboxRef) -> None:

@@ -9,7 +9,7 @@ import time
 from messaging import catchup, errors, unread
 from messaging.runtime import Runtime
 from messaging.sessions import Access
-from messaging.unread import InboxRef
+from messaging.unread import InboxRef, Settlement
 from messaging.wire import ThreadAddress, TopicSummary
 
 log = logging.getLogger(__name__)
@@ -110,14 +110,9 @@ async def compare(runtime: Runtime, inbox: InboxRef, bearer: str) -> None:
         if count % _WRITTEN_AT_ONCE == 0:
             await ledger.flush()  # more may have been found than the line holds
     await ledger.flush()
-    await ledger.run(unread.settle, inbox, difference.topics, difference.floors)
-    if difference.whole:
-        counts = await ledger.run(
-            unread.keep_only, inbox, difference.whole, known_until=difference.asked_at, may_lag=True
-        )
-        ledger.announce(inbox, counts)
+    await ledger.settle(Settlement(inbox, difference.asked_at, difference.topics, difference.floors, difference.whole))
     if difference.gone:
-        ledger.announce(inbox, await ledger.run(unread.drop_topics, inbox, difference.gone))
+        await ledger.drop_topics(inbox, difference.gone)
 
 
 async def refresh_if_possible(runtime: Runtime, inbox: InboxRef, access: Access, *, max_age: float = 0.5) -> None:

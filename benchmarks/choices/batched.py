@@ -54,6 +54,7 @@ def _writes(meter: Meter, inboxes: Sequence[InboxRef], rounds: int) -> None:
             with meter:
                 for start in range(0, len(records), size):
                     unread.apply(records[start : start + size])
+                    unread.counts({record.inbox for record in records[start : start + size]})
             name = f"batches of {size:,}".replace(",", "") if size > 1 else "one by one"
             table.add(name, meter.found(per=len(records)))
     table.show()

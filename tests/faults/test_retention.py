@@ -18,7 +18,7 @@ from django.db import connections
 
 from messaging import outbox, retention, unread, wire
 from messaging.models import Dispatch, Receipt, Topic
-from messaging.unread import InboxRef, Read, Record
+from messaging.unread import InboxRef, Read, Record, Settlement
 from messaging.wire import Message, ThreadAddress, TopicSummary
 from tests.faults.rig import (  # noqa: F401 - fixtures
     PATIENCE,
@@ -54,7 +54,7 @@ def surveyed(inbox: InboxRef, messages: list[Message]) -> None:
     for topic in {one.scope for one in messages}:
         mine = [one for one in messages if one.scope == topic]
         newest = max(one.created_at for one in mine)
-        unread.settle(inbox, [TopicSummary(topic, len(mine), newest)], {})
+        unread.settle([Settlement(inbox, NOW, [TopicSummary(topic, len(mine), newest)])])
 
 
 def read_long_ago(ids: set[str], *, days: float = 50) -> None:
@@ -68,7 +68,8 @@ def inbox(db: None) -> InboxRef:
 
 def replay(inbox: InboxRef, messages: list[Message]) -> dict[str, int]:
     """Upstream's history brings them all again."""
-    return unread.apply([Record(inbox, one, NOW) for one in messages])[inbox]
+    unread.apply([Record(inbox, one, NOW) for one in messages])
+    return unread.counts([inbox])[inbox]
 
 
 def test_what_was_read_long_ago_collapses_into_the_floor(inbox: InboxRef) -> None:

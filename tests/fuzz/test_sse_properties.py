@@ -123,7 +123,9 @@ def test_it_never_holds_more_than_its_limit(start: bytes, unit: bytes) -> None:
             decoder.feed(start)
             for chunk in _endless(unit, chunk_bytes, 120_000):
                 decoder.feed(chunk)
-        held = tracemalloc.take_snapshot().filter_traces([tracemalloc.Filter(True, sse.__file__)])
+        held = tracemalloc.take_snapshot().filter_traces(
+            [tracemalloc.Filter(inclusive=True, filename_pattern=sse.__file__)]
+        )
     finally:
         tracemalloc.stop()
     assert sum(trace.size for trace in held.traces) < 4 * limit + 20 * chunk_bytes

@@ -183,11 +183,16 @@ async def test_a_topic_deleted_upstream_takes_its_badge_along_and_no_late_event_
     assert [topic["scope"] for topic in listed] == [None, "kept"]
 
 
-async def test_a_topic_that_only_the_stream_told_of_is_missed_after_a_restart_too(
-    own_site: Site, alice: Person
+@pytest.mark.parametrize("was_listed", [False, True])
+async def test_an_answer_that_only_the_stream_told_of_is_missed_after_a_restart_too(
+    own_site: Site, alice: Person, *, was_listed: bool
 ) -> None:
-    """F105: no comparison had seen it; its receipt has."""
+    """F105: no comparison had seen it, or only the topic as it was before it; its receipt has."""
     await alice.unread()
+    if was_listed:
+        first = own_site.answer("first", topic="gone")
+        await becomes(alice, {"gone": 1})
+        await alice.post("read", topic="gone", upToMessageId=first["id"])
     own_site.xians.refuse(route="topics", status=500)
     async with alice.listening() as stream:
         own_site.answer("soon gone", topic="gone")
