@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from itertools import islice
 
 from messaging.errors import LedgerUnavailable
 
 _MOST = 500
+_LONGEST_PAUSE = 0.03
 
 
 class Batch[K, V]:
     """Answers for single keys from a function that answers for many.
 
-    A lone question goes out at once; under load each round takes all that gathered during the one before, so that the
-    number of queries doesn't grow with the number of askers. One round is over before the next begins: no answer is
-    older than one that was given before it.
+    A lone question goes out at once; under load each round takes all that gathered during the one before and for as
+    long again, so that the number of queries doesn't grow with the number of askers. One round is over before the next
+    begins: no answer is older than one that was given before it.
     """
 
     def __init__(self, ask: Callable[[list[K]], Awaitable[Mapping[K, V]]]) -> None:
@@ -43,7 +45,10 @@ class Batch[K, V]:
             self._task = asyncio.create_task(self._answer(), name="batch")
 
     async def _answer(self) -> None:
+        took = 0.0
         while self._waiting:
+            await asyncio.sleep(min(took, _LONGEST_PAUSE))
+            started = time.monotonic()
             keys = list(islice(self._waiting, _MOST))
             asked = {key: self._waiting.pop(key) for key in keys}
             problem = LedgerUnavailable("the store failed")
@@ -56,6 +61,7 @@ class Batch[K, V]:
                 for key, future in asked.items():
                     if future is not None:
                         _settle(future, found, key, problem)
+            took = time.monotonic() - started if len(keys) > 1 else 0.0
 
 
 def _settle[K, V](

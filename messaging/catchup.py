@@ -6,13 +6,14 @@ The second source of every message (reliability.md U1-U5, F16): the stream may m
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from messaging.unread import TopicState, behind
 from messaging.upstream import UpstreamClient
-from messaging.wire import GENERAL, Message, ThreadAddress, TopicSummary, order_at
+from messaging.wire import GENERAL, HistoryPage, Message, ThreadAddress, TopicPage, TopicSummary, order_at
 
 _TOPICS_PAGE = 200
 _MAX_TOPIC_PAGES = 20
@@ -61,14 +62,43 @@ class Survey:
     reaches: datetime | None = None
 
 
-async def survey(
-    client: UpstreamClient, address: ThreadAddress, *, bearer: str, most_pages: int = _MAX_TOPIC_PAGES
-) -> Survey:
+class Pages:
+    """Upstream's topic list and history of one thread, no page asked for twice: what is looked at at one time.
+
+    `begun_at`: none of it is older than that (seconds, monotonic).
+    """
+
+    def __init__(self, client: UpstreamClient, address: ThreadAddress, bearer: str) -> None:
+        self.begun_at = time.monotonic()
+        self._client = client
+        self._address = address
+        self._bearer = bearer
+        self._topics: dict[int, TopicPage] = {}
+        self._history: dict[tuple[str, int], HistoryPage] = {}
+
+    async def topics(self, page: int) -> TopicPage:
+        """A page of the list, by its number, newest topics first."""
+        if page not in self._topics:
+            self._topics[page] = await self._client.topics(
+                self._address, page=page, page_size=_TOPICS_PAGE, bearer=self._bearer
+            )
+        return self._topics[page]
+
+    async def history(self, topic: str, page: int) -> HistoryPage:
+        """A page of a topic, by its number, newest messages first."""
+        if (topic, page) not in self._history:
+            self._history[topic, page] = await self._client.history(
+                self._address, topic, page=page, page_size=_HISTORY_PAGE, bearer=self._bearer
+            )
+        return self._history[topic, page]
+
+
+async def survey(pages: Pages, *, most_pages: int = _MAX_TOPIC_PAGES) -> Survey:
     """Upstream's list of a thread's topics, newest first, as far as so many pages of it reach."""
     is_whole = False
     found: dict[str, TopicSummary] = {}
     for page in range(1, most_pages + 1):
-        answer = await client.topics(address, page=page, page_size=_TOPICS_PAGE, bearer=bearer)
+        answer = await pages.topics(page)
         for topic in answer.topics:
             found.setdefault(topic.scope, topic)
         is_whole = len(answer.topics) < _TOPICS_PAGE
@@ -79,12 +109,10 @@ async def survey(
     return Survey(topics, None if is_whole or not dated else min(dated))
 
 
-async def compare(
-    client: UpstreamClient, address: ThreadAddress, known: Mapping[str, TopicState], *, bearer: str
-) -> Difference:
-    """Fetch what `known` doesn't cover. Raises UpstreamError's subclasses; then nothing was learnt."""
+async def compare(pages: Pages, known: Mapping[str, TopicState]) -> Difference:
+    """Fetch what `known` leaves out, into new `pages`. Raises UpstreamError's subclasses; then nothing was learnt."""
     asked_at = datetime.now(UTC)
-    listing = await survey(client, address, bearer=bearer)
+    listing = await survey(pages)
     difference = Difference(listing.topics, asked_at=asked_at)
     listed = {topic.scope for topic in listing.topics}
     for scope, state in known.items():
@@ -94,7 +122,7 @@ async def compare(
         if seen_at is None or scope in listed:
             continue
         if listing.reaches is None or seen_at > listing.reaches:
-            rest = await client.history(address, scope, page=1, page_size=1, bearer=bearer)
+            rest = await pages.history(scope, 1)
             if rest.is_last and not rest.messages:
                 is_young = datetime.now(UTC) - seen_at < _LAG
                 (difference.missing if is_young else difference.gone)[scope] = behind(seen_at)
@@ -103,7 +131,7 @@ async def compare(
     async def fetch(topic: TopicSummary) -> None:
         state = known.get(topic.scope, NOTHING_KNOWN)
         async with gate:
-            news = await _news(client, address, topic, state, bearer=bearer)
+            news = await _news(pages, topic, state)
         difference.messages.extend(news.messages)
         if news.floor:
             difference.floors[topic.scope] = news.floor
@@ -132,15 +160,13 @@ class _News:
     is_whole: bool = False
 
 
-async def _news(
-    client: UpstreamClient, address: ThreadAddress, topic: TopicSummary, state: TopicState, *, bearer: str
-) -> _News:
+async def _news(pages: Pages, topic: TopicSummary, state: TopicState) -> _News:
     """A topic's messages from the newest back to what is known."""
     found: dict[str, Message] = {}
     page = 0
     while True:
         page += 1
-        answer = await client.history(address, topic.scope, page=page, page_size=_HISTORY_PAGE, bearer=bearer)
+        answer = await pages.history(topic.scope, page)
         for message in answer.messages:
             found.setdefault(message.id, message)
         if answer.is_last:
@@ -177,19 +203,17 @@ async def newest(
     return ordered[-limit:], len(ordered) > limit
 
 
-async def after(
-    client: UpstreamClient, address: ThreadAddress, order: str, *, bearer: str, limit: int = _MAX_MESSAGES
-) -> tuple[list[Message], bool]:
+async def after(pages: Pages, order: str, *, limit: int = _MAX_MESSAGES) -> tuple[list[Message], bool]:
     """Every streamed message behind the order, over all topics, in order; whether that is all there is."""
     complete = True
     found: dict[str, Message] = {}
-    for topic in (await survey(client, address, bearer=bearer)).topics:
+    for topic in (await survey(pages)).topics:
         if topic.last_message_at and order_at(topic.last_message_at) < order[: len(order_at(topic.last_message_at))]:
             continue
         page = 0
         while True:
             page += 1
-            answer = await client.history(address, topic.scope, page=page, page_size=_HISTORY_PAGE, bearer=bearer)
+            answer = await pages.history(topic.scope, page)
             for message in answer.messages:
                 if message.order > order:
                     found.setdefault(message.id, message)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
 from messaging import catchup, errors, metrics, unread
+from messaging.catchup import Pages
 from messaging.items import StreamItem
 from messaging.outlet import Outlet, Surroundings
 from messaging.unread import Familiar, InboxRef, Settlement, TopicState
@@ -29,6 +30,8 @@ _from_history = metrics.messages_received.labels("history")
 _SAME_LOOK = 0.05
 _MISSING_SECONDS = 12
 _MOST_LATE = 256
+_POSTPONED_SECONDS = 10
+"""How long a look waits while many streams are being opened: these readers see nothing yet, and theirs look anyway."""
 _AT_ONCE = 64
 """After so many messages the readers get their turn: a burst must not look like a slow reader."""
 
@@ -64,6 +67,8 @@ class Gaps:
         self._due: list[float] = []
         self._timer: asyncio.TimerHandle | Alarm | None = None
         self._comparing = asyncio.Lock()
+        self._wanting = 0  # how many want a comparison now
+        self._latest: Pages | None = None  # what it read, for those of them who have not got it yet
         self._task: asyncio.Task[None] | None = None
         self._is_behind = False  # the last comparison failed
         self._is_over = False
@@ -98,6 +103,9 @@ class Gaps:
 
     def _begin(self) -> None:
         now = time.monotonic()
+        if self._due and self._around.is_crowded() and now < min(self._due) + _POSTPONED_SECONDS:
+            self._timer = asyncio.get_running_loop().call_later(random.uniform(0.5, 1), self._begin)
+            return
         self._due = [due for due in self._due if due > now]
         self._timer = None
         if self._is_live():
@@ -145,18 +153,36 @@ class Gaps:
 
     # -- comparing --------------------------------------------------------------------------------------------
 
-    async def compare(self) -> None:
-        """Close every gap that can be seen from upstream's topic list. Failures are logged: the next look is soon."""
-        async with self._comparing:
-            try:
-                await self._compare()
-                self._say_behind(is_behind=False)
-            except errors.UpstreamRefused as problem:  # switched off, or our credential is no good: a person must act
-                self._on_refused(problem)
-            except (errors.UpstreamError, errors.LedgerUnavailable) as problem:
-                log.warning("inbox %s could not be compared: %s", self._inbox.pk, problem.detail)
-                self._say_behind(is_behind=True)
-                self.look_again(_RETRY_SECONDS)
+    async def compare(self) -> Pages | None:
+        """Close every gap that can be seen from upstream's topic list; what was read for it.
+
+        Failures are logged, and None: the next look is soon. Of those who want it at one time, one does it.
+        """
+        asked_at = time.monotonic()
+        self._wanting += 1
+        try:
+            async with self._comparing:
+                if self._latest is None or self._latest.begun_at < asked_at:
+                    self._latest = await self._try_to_compare()
+                return self._latest
+        finally:
+            self._wanting -= 1
+            if not self._wanting:
+                self._latest = None
+
+    async def _try_to_compare(self) -> Pages | None:
+        try:
+            pages = await self._compare()
+        except errors.UpstreamRefused as problem:  # switched off, or our credential is no good: a person must act
+            self._on_refused(problem)
+        except (errors.UpstreamError, errors.LedgerUnavailable) as problem:
+            log.warning("inbox %s could not be compared: %s", self._inbox.pk, problem.detail)
+            self._say_behind(is_behind=True)
+            self.look_again(_RETRY_SECONDS)
+        else:
+            self._say_behind(is_behind=False)
+            return pages
+        return None
 
     def _say_behind(self, *, is_behind: bool) -> None:
         """Pages say so while nobody knows whether something is missing (reliability.md I7)."""
@@ -165,7 +191,7 @@ class Gaps:
             self._around.hub.publish(self._inbox.address, StreamItem("status", state=state))
         self._is_behind = is_behind
 
-    async def _compare(self) -> None:
+    async def _compare(self) -> Pages:
         ledger = self._around.ledger
         if self._inbox in ledger.overflowed:  # what the ledger could not keep is found anew
             ledger.overflowed.discard(self._inbox)
@@ -176,7 +202,9 @@ class Gaps:
         assert self._expected is not None
         known = dict(self._expected)
         began_at, provable = datetime.now(UTC), self._outlet.provable()
-        difference = await catchup.compare(self._around.client, self._inbox.address, known, bearer=self._bearer())
+        self._due = [due for due in self._due if due > time.monotonic()]  # this is that look
+        pages = Pages(self._around.client, self._inbox.address, self._bearer())
+        difference = await catchup.compare(pages, known)
         self._give_up_on_missing(difference)
         recovered = await self._bring_in(difference.messages, known)
         if recovered and self.is_complete and self.away_since is None:
@@ -200,6 +228,7 @@ class Gaps:
         await ledger.flush()
         self._outlet.prove(provable)
         self._outlet.tidy()
+        return pages
 
     async def bring_in(self, messages: list[Message]) -> None:
         """Hand out and record what was read from history for somebody, as far as it is news here.

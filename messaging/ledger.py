@@ -20,9 +20,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
 
-from channels.db import database_sync_to_async
 from django.db import Error as DatabaseError
-from django.db import InterfaceError, InternalError, OperationalError
+from django.db import InterfaceError, InternalError, OperationalError, close_old_connections
 
 from messaging import errors, metrics, unread
 from messaging.batch import Batch
@@ -54,6 +53,8 @@ _MANY = 100
 _LONG_PAUSE_SECONDS = 0.4
 """Between batches, and after one of many: receipts are written, and counts told, together. Whoever waits for them to be
 written hurries it."""
+_SHORTEST_PAUSE = 0.03
+"""In a herd somebody always waits."""
 _RETRY_SECONDS = (0.2, 0.5, 1, 2, 5)
 
 
@@ -83,12 +84,11 @@ class Ledger:
 
     async def run[**P, R](self, store: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call a function of the store in one of our few threads; LedgerUnavailable when the database is away."""
-        call = database_sync_to_async(store, thread_sensitive=False, executor=self._pool)
+        loop = asyncio.get_running_loop()
         try:
-            result: R = await call(*args, **kwargs)
+            return await loop.run_in_executor(self._pool, lambda: _with_connection(store, *args, **kwargs))
         except (OperationalError, InterfaceError, InternalError) as problem:
             raise errors.LedgerUnavailable(str(problem).strip()[:300]) from problem
-        return result
 
     # -- writing ----------------------------------------------------------------------------------------------
 
@@ -155,6 +155,7 @@ class Ledger:
             self._progress.set()
             self._progress.clear()
             self.changed({change.inbox for change in batch})
+            await asyncio.sleep(min(time.monotonic() - started, _SHORTEST_PAUSE) if len(batch) > 1 else 0)
             await self._rest(_PAUSE_SECONDS if len(batch) < _MANY else _LONG_PAUSE_SECONDS)
         metrics.ledger_waiting.set(0)
 
@@ -290,3 +291,12 @@ class Ledger:
         if self._retry is not None:
             self._retry.cancel()
         self._pool.shutdown(wait=False)
+
+
+def _with_connection[**P, R](store: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+    """As around a request: no connection that failed is used again, and none is kept by a thread that rests."""
+    close_old_connections()
+    try:
+        return store(*args, **kwargs)
+    finally:
+        close_old_connections()

@@ -7,6 +7,7 @@ ring), and the ids of some more before them; both may be lost at any moment (doc
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -37,7 +38,7 @@ _LONGEST_EVENT_NAME = 64
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What every feed of a process shares."""
+    """What every feed of a process shares. `is_crowded`: many streams are just being opened."""
 
     client: UpstreamClient
     ledger: Ledger
@@ -45,6 +46,7 @@ class Surroundings:
     wheel: Wheel
     secret: bytes
     grace_seconds: float
+    is_crowded: Callable[[], bool]
 
 
 class Outlet:

@@ -6,6 +6,7 @@ httpx's own pool walks every open connection on each open and close (traps.md se
 from __future__ import annotations
 
 import ssl
+from functools import lru_cache
 
 import aiohttp
 import httpx
@@ -14,6 +15,11 @@ from httpx_aiohttp.transport import AiohttpResponseStream, map_aiohttp_exception
 from yarl import URL
 
 _KEPT_SECONDS = 60
+
+
+@lru_cache(maxsize=16)
+def _timeout(connect: float, read: float, pool: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(sock_connect=connect, sock_read=read, connect=pool)
 
 
 class PoolTransport(AiohttpTransport):
@@ -40,9 +46,7 @@ class PoolTransport(AiohttpTransport):
                 data=request.content or None,
                 allow_redirects=False,
                 auto_decompress=False,
-                timeout=aiohttp.ClientTimeout(
-                    sock_connect=limits["connect"], sock_read=limits["read"], connect=limits["pool"]
-                ),
+                timeout=_timeout(limits["connect"], limits["read"], limits["pool"]),
             )
         return httpx.Response(
             answer.status, headers=answer.raw_headers, stream=AiohttpResponseStream(answer), request=request

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from messaging import catchup, errors
+from messaging.catchup import Pages
 from messaging.cursors import MARK_LENGTH, MOST_MARKS, Cursor, Sealer, Span, mark
 from messaging.feeds import Feed
 from messaging.items import StreamItem
@@ -51,14 +52,17 @@ async def find_start(runtime: Runtime, feed: Feed, text: str | None, overlap: ti
     backlog = feed.outlet.since(text)
     if backlog is not None:
         return Start(backlog, resumed="memory", had=None if overlap else cursor)
-    now = datetime.now(UTC)
+    now, pages = datetime.now(UTC), None
     if not feed.is_complete or feed.gaps.compared_at < cursor.sent_at + _SAME_MOMENT:
-        await feed.gaps.compare()  # or what the reader had elsewhere and nobody here is not named by the next cursors
+        pages = (
+            await feed.gaps.compare()
+        )  # or what the reader had elsewhere and nobody here is not named by the next cursors
         if feed.gaps.compared_at < now and not overlap:
             raise errors.UpstreamUnavailable("not compared yet")
     if feed.is_complete and cursor.span is None and feed.outlet.reaches(cursor):
         return Start(from_memory(feed.outlet, cursor), resumed="memory", had=cursor)
-    return await _from_history(runtime, feed, cursor, overlap)
+    pages = pages or Pages(runtime.client, feed.address, feed.bearer)
+    return await _from_history(runtime, feed, cursor, overlap, pages)
 
 
 def from_memory(outlet: Outlet, cursor: Cursor) -> list[StreamItem]:
@@ -77,13 +81,14 @@ def _items(backlog: list[tuple[Message, str]], heard: dict[str, StreamItem]) -> 
     return [item_of(message, *_as_heard(heard.get(message.id)), cursor=written) for message, written in backlog]
 
 
-async def _from_history(runtime: Runtime, feed: Feed, cursor: Cursor, overlap: timedelta) -> Start:
+async def _from_history(runtime: Runtime, feed: Feed, cursor: Cursor, overlap: timedelta, pages: Pages) -> Start:
     """What came after a cursor that memory doesn't reach: upstream's history merged with memory.
 
-    `resync`: too much, or nobody knows what.
+    `pages` are no older than the reader's place among those to whom the feed hands out what comes. `resync`: too much,
+    or nobody knows what.
     """
     order, limit = earlier(cursor.order, overlap), feed.outlet.moment_ago()
-    read = await _behind(runtime, feed, cursor, order, repeats=bool(overlap))
+    read = await _behind(pages, cursor, order, repeats=bool(overlap))
     if read is None:
         return Start(resync="too-much-missed", resumed="refused")
     messages, summed_up = read
@@ -102,12 +107,12 @@ async def _from_history(runtime: Runtime, feed: Feed, cursor: Cursor, overlap: t
 
 
 async def _behind(
-    runtime: Runtime, feed: Feed, cursor: Cursor, order: str, *, repeats: bool
+    pages: Pages, cursor: Cursor, order: str, *, repeats: bool
 ) -> tuple[list[Message], frozenset[str]] | None:
     """Everything behind an order, if it is sure that the cursor's holder had everything before; and the ids of those
     messages before that the cursor names by their sum only."""
     start = order if cursor.span is None else min(order, cursor.span.start)
-    messages, is_all = await catchup.after(runtime.client, feed.address, start, bearer=feed.bearer)
+    messages, is_all = await catchup.after(pages, start)
     if not is_all:
         return None
     had = frozenset(message.id for message in messages if message.order <= cursor.order)

@@ -31,6 +31,7 @@ from messaging.wire import ThreadAddress
 log = logging.getLogger(__name__)
 
 _DRAIN_SECONDS = 8
+_MANY_AT_ONCE = 50
 
 
 class Runtime:
@@ -63,6 +64,7 @@ class Runtime:
                 wheel=self.wheel,
                 secret=self.secret,
                 grace_seconds=settings.XIANS_FEED_GRACE_SECONDS,
+                is_crowded=lambda: self.opening > _MANY_AT_ONCE,
             )
         )
         self.draining = asyncio.Event()

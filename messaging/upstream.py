@@ -251,8 +251,10 @@ class UpstreamClient:
 
 
 async def _read(response: httpx.Response, limit: int, *, cut: bool = False) -> bytes:
+    assert isinstance(response.stream, httpx.AsyncByteStream)
+    is_packed = "content-encoding" in response.headers
     body = bytearray()
-    async for chunk in response.aiter_bytes():
+    async for chunk in response.aiter_bytes() if is_packed else response.stream:  # httpx's ways around it cost more
         body += chunk
         if len(body) > limit:
             if cut:

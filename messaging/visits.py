@@ -54,7 +54,8 @@ def _arrived(runtime: Runtime, address: ThreadAddress, task: asyncio.Task[InboxR
 
 
 async def _open_inbox(runtime: Runtime, address: ThreadAddress, bearer: str) -> InboxRef:
-    found = await catchup.survey(runtime.client, address, bearer=bearer, most_pages=_FIRST_VISIT_PAGES)
+    pages = catchup.Pages(runtime.client, address, bearer)
+    found = await catchup.survey(pages, most_pages=_FIRST_VISIT_PAGES)
     settled = await _settled(runtime, address, found.topics, bearer)
     return await runtime.ledger.run(unread.open_inbox, address, found.topics, settled)
 
@@ -102,7 +103,7 @@ async def compare(runtime: Runtime, inbox: InboxRef, bearer: str) -> None:
     """Fetch and record what upstream has and we don't know. Raises UpstreamError's subclasses."""
     ledger = runtime.ledger
     known = await ledger.topic_states(inbox)
-    difference = await catchup.compare(runtime.client, inbox.address, known, bearer=bearer)
+    difference = await catchup.compare(catchup.Pages(runtime.client, inbox.address, bearer), known)
     if not difference.is_news:
         return
     for count, message in enumerate(difference.messages, start=1):

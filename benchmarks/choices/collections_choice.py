@@ -123,6 +123,7 @@ def _streams() -> tuple[list[tuple[Feed, Subscriber]], list[asyncio.Task[None]]]
         wheel=current().wheel,
         secret=b"a secret of 32 bytes, or so it is",
         grace_seconds=0,
+        is_crowded=lambda: False,
     )
     feeds = Feeds(around)
     found, waiting = [], []

@@ -36,6 +36,7 @@ def outlet(elsewhere: Elsewhere | None = None) -> Outlet:
         wheel=elsewhere,  # type: ignore[arg-type]
         secret=b"secret",
         grace_seconds=0,
+        is_crowded=lambda: False,
     )
     made = Outlet(InboxRef(1, ADDRESS), around)
     made.begin(wire.order_at(START))

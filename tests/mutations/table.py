@@ -77,8 +77,8 @@ MUTANTS = [
         "a replay from history stops at the first topic",
         "D1",
         "messaging/catchup.py",
-        "    for topic in (await survey(client, address, bearer=bearer)).topics:\n",
-        "    for topic in (await survey(client, address, bearer=bearer)).topics[:1]:\n",
+        "    for topic in (await survey(pages)).topics:\n",
+        "    for topic in (await survey(pages)).topics[:1]:\n",
         f"{_LISTEN}test_it_replays_from_history_after_a_restart_of_the_application",
     ),
     mutant(
