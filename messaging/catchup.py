@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -174,10 +174,21 @@ async def _news(pages: Pages, topic: TopicSummary, state: TopicState) -> _News:
         if not answer.messages:
             continue
         oldest = min(answer.messages, key=lambda message: message.order)
+        if _is_even(topic, state, found.values(), oldest):
+            return _News(list(found.values()))
         if oldest.order <= state.floor or (state.last_at and oldest.created_at < state.last_at - _LATE):
             return _News(list(found.values()))
         if len(found) >= _MAX_MESSAGES:
             return _News(list(found.values()), floor=oldest.order)
+
+
+def _is_even(topic: TopicSummary, state: TopicState, found: Iterable[Message], oldest: Message) -> bool:
+    """Whether the list differs from what was known by just those of the messages found that are newer: in the middle of
+    a burst some are always on their way."""
+    if state.last_at is None or topic.last_message_at is None or oldest.created_at > state.last_at:
+        return False
+    newer = sum(state.last_at < message.created_at <= topic.last_message_at for message in found)
+    return state.count + newer == topic.message_count
 
 
 async def newest(

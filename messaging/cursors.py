@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import hmac
 import re
-from base64 import urlsafe_b64encode
+from binascii import b2a_base64
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import blake2b
 
 _SEAL_BYTES = 5
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 MARK_LENGTH = 4
 MOST_MARKS = 64
 LONGEST = 500
@@ -32,8 +33,8 @@ _CURSOR = re.compile(
 
 def mark(message_id: str) -> str:
     """Four letters that stand for a message among the few behind a cursor's order."""
-    digest = blake2b(message_id.encode("utf-8", "replace"), digest_size=3).digest()
-    return urlsafe_b64encode(digest).decode("ascii")
+    letters = b2a_base64(blake2b(message_id.encode("utf-8", "replace"), digest_size=3).digest(), newline=False)
+    return letters.translate(_URL_SAFE).decode("ascii")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +86,9 @@ class Sealer:
     def __init__(self, secret: bytes, inbox_key: str) -> None:
         self._key = hmac.digest(secret, inbox_key.encode(), "sha256")  # what blake2b takes for its key is shorter
 
-    def write(self, order: str, sent_at_ms: int, marks: str = "", span: Span | None = None) -> str:
-        """A cursor; `marks` are those of the messages behind `order`, one after the other."""
-        position = f"{order}.{sent_at_ms:x}.{marks}.{span or ''}"
+    def write(self, order: str, sent_at_ms: int, marks: str = "", span: str = "") -> str:
+        """A cursor; `marks` are those of the messages behind `order`, one after the other, `span` a Span as text."""
+        position = f"{order}.{sent_at_ms:x}.{marks}.{span}"
         return f"{position}.{self._seal(position)}"
 
     def read(self, text: str) -> Cursor | None:

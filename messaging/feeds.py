@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -31,7 +32,8 @@ _from_stream = metrics.messages_received.labels("stream")
 _BLIND_SECONDS = (0.25, 4.0)
 """When to compare after `connected`: upstream attaches its listener only after announcing it (U2)."""
 _AFTER_SENDING = 3.0
-_CROWDED_SECONDS = 5.0
+_MUCH = 500
+_CROWDED_SECONDS = (0.0, 40.0, 10.0)
 _COMPLAIN_SECONDS = 10.0
 
 
@@ -54,6 +56,7 @@ class Feed:
         self._on_end = on_end
         self._first = asyncio.get_running_loop().create_future()
         self._complained_at = float("-inf")
+        self._summed_up, self._urgency = 0, 0  # as of the last message
         self._is_proven = False  # a heartbeat or a message came since `connected`
         self._grace: asyncio.TimerHandle | None = None
         self._task = asyncio.create_task(self._listen(), name=f"feed {inbox.pk}")
@@ -181,7 +184,7 @@ class Feed:
     def _take_message(self, event: sse.Event) -> None:
         try:
             raw = wire.load_json(event.data)
-            message = wire.message(raw, event=event.event, keeps_raw=False)
+            message = wire.message(raw, event=event.event, keeps_raw=False, is_clean=wire.is_clean(event.data))
         except errors.UpstreamMisbehaved as problem:
             self._unreadable(problem)
             return
@@ -214,10 +217,16 @@ class Feed:
         else:
             _from_stream.inc()
             self.gaps.expect(message)
-            was_crowded = self.outlet.is_crowded
             self.outlet.hand_out(message, json, event)
-            if self.outlet.is_crowded and not was_crowded:
-                self.gaps.look_again(_CROWDED_SECONDS)
+            self._compare_if_crowded()
+
+    def _compare_if_crowded(self) -> None:
+        """While readers have had more than a cursor can name, whoever comes back needs all that history."""
+        summed_up = self.outlet.summed_up
+        urgency = 0 if not summed_up else 1 if summed_up < _MUCH else 2
+        if urgency and (urgency > self._urgency or summed_up < self._summed_up):  # or there was a comparison
+            self.gaps.look_again(_CROWDED_SECONDS[urgency] * random.uniform(0.1, 1))  # not all feeds in a burst at once
+        self._summed_up, self._urgency = summed_up, urgency
 
     # -- the end ----------------------------------------------------------------------------------------------
 

@@ -67,6 +67,7 @@ class Gaps:
         self._due: list[float] = []
         self._timer: asyncio.TimerHandle | Alarm | None = None
         self._comparing = asyncio.Lock()
+        self._has_dropped = False  # receipts of what upstream did not have, and may have after all
         self._wanting = 0  # how many want a comparison now
         self._latest: Pages | None = None  # what it read, for those of them who have not got it yet
         self._task: asyncio.Task[None] | None = None
@@ -193,6 +194,7 @@ class Gaps:
 
     async def _compare(self) -> Pages:
         ledger = self._around.ledger
+        may_lack_receipts = self._inbox in ledger.overflowed or self._has_dropped
         if self._inbox in ledger.overflowed:  # what the ledger could not keep is found anew
             ledger.overflowed.discard(self._inbox)
             await ledger.run(unread.forget_survey, self._inbox)
@@ -206,7 +208,7 @@ class Gaps:
         pages = Pages(self._around.client, self._inbox.address, self._bearer())
         difference = await catchup.compare(pages, known)
         self._give_up_on_missing(difference)
-        recovered = await self._bring_in(difference.messages, known)
+        recovered = await self._bring_in(difference.messages, known, writes_again=may_lack_receipts)
         if recovered and self.is_complete and self.away_since is None:
             log.warning(
                 "inbox %s: %s messages came from history only; upstream's stream left them out",
@@ -252,8 +254,13 @@ class Gaps:
             else:
                 self.look_again(since + _MISSING_SECONDS - now + _SAME_LOOK)
 
-    async def _bring_in(self, messages: list[Message], known: dict[str, TopicState]) -> int:
-        """Hand out what history has and readers don't; how many answers and steps that was."""
+    async def _bring_in(
+        self, messages: list[Message], known: dict[str, TopicState], *, writes_again: bool = False
+    ) -> int:
+        """Hand out what history has and readers don't; how many answers and steps that was.
+
+        What was handed out before has its receipt, or waits in the ledger's line for it, unless that `writes_again`.
+        """
         found = {m.id: m for m in (*messages, *(message for message, _, _ in self._late))}
         late, recovered = {m.id: (m, json, event) for m, json, event in self._late}, 0
         self._late.clear()
@@ -267,10 +274,10 @@ class Gaps:
             familiar = await self._familiar(part)
             remembered = {message.id for message in part if self._outlet.knows(message)}  # what we add makes it forget
             for message in part:
-                if message.id in remembered:
-                    self._around.ledger.record(self._inbox, message)
-                else:
+                if message.id not in remembered:
                     recovered += self._find(message, known, familiar)
+                elif writes_again:
+                    self._around.ledger.record(self._inbox, message)
             await self._around.ledger.flush()  # more may have been found than the line holds
         return recovered
 
@@ -327,9 +334,10 @@ class Gaps:
     async def _settle(self, difference: catchup.Difference) -> None:
         ledger = self._around.ledger
         await ledger.flush()
-        await ledger.settle(
-            Settlement(self._inbox, difference.asked_at, difference.topics, difference.floors, difference.whole)
+        settlement = Settlement(
+            self._inbox, difference.asked_at, difference.topics, difference.floors, difference.whole
         )
+        self._has_dropped |= await ledger.settle(settlement)
         if difference.floors:
             self._around.hub.publish(self._inbox.address, StreamItem("resync", reason="too-much-missed"))
         if difference.gone:

@@ -23,7 +23,7 @@ _COUNT_SECONDS = 150
 class Subscriber:
     """One reader's bounded queue. It never makes anybody wait: when it is full it is closed as `lagging`."""
 
-    __slots__ = ("_bytes", "_items", "_waiter", "closed_because", "is_overview", "person", "rush", "shows")
+    __slots__ = ("_bytes", "_is_due", "_items", "_waiter", "closed_because", "is_overview", "person", "rush", "shows")
 
     def __init__(self, person: str, *, is_overview: bool = False, shows: str | None = None) -> None:
         self.person = person
@@ -31,10 +31,11 @@ class Subscriber:
         self.is_overview = is_overview
         self.closed_because: str | None = None
         self.rush: Callable[[], bool] | None = None
-        """Called when something comes while the reader waits; whether it is all taken, so that nobody need wake."""
+        """Called when something came while the reader waits; whether it is all taken, so that nobody need wake."""
         self._items: list[StreamItem] = []
         self._bytes = 0
         self._waiter: asyncio.Future[None] | None = None
+        self._is_due = False  # somebody is about to rush
 
     def put(self, item: StreamItem) -> None:
         if self.closed_because is not None:
@@ -44,7 +45,18 @@ class Subscriber:
             return
         self._items.append(item)
         self._bytes += len(item.json)
-        if self._waiter is not None and (self.rush is None or self._waiter.done() or not self.rush()):
+        if self._waiter is None or self._is_due:
+            return
+        if self.rush is None:
+            self.wake()
+        else:  # what comes in one go is written in one go
+            self._is_due = True
+            asyncio.get_running_loop().call_soon(self._hurry)
+
+    def _hurry(self) -> None:
+        self._is_due = False
+        is_waiting = self._waiter is not None and not self._waiter.done()
+        if self._items and is_waiting and (self.rush is None or not self.rush()):
             self.wake()
 
     def close(self, reason: str) -> None:

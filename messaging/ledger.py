@@ -155,8 +155,9 @@ class Ledger:
             self._progress.set()
             self._progress.clear()
             self.changed({change.inbox for change in batch})
-            await asyncio.sleep(min(time.monotonic() - started, _SHORTEST_PAUSE) if len(batch) > 1 else 0)
-            await self._rest(_PAUSE_SECONDS if len(batch) < _MANY else _LONG_PAUSE_SECONDS)
+            if len(self._waiting) < _BATCH:
+                await asyncio.sleep(min(time.monotonic() - started, _SHORTEST_PAUSE) if len(batch) > 1 else 0)
+                await self._rest(_PAUSE_SECONDS if len(batch) < _MANY else _LONG_PAUSE_SECONDS)
         metrics.ledger_waiting.set(0)
 
     async def _rest(self, seconds: float) -> None:
@@ -177,13 +178,17 @@ class Ledger:
                 except DatabaseError:
                     log.exception("left out: %s of inbox %s", type(change).__name__, change.inbox.pk)
 
-    async def settle(self, settlement: Settlement) -> None:
-        """Remember a comparison, whose messages are written; drop what upstream no longer has. LedgerUnavailable."""
+    async def settle(self, settlement: Settlement) -> bool:
+        """Remember a comparison whose messages are written; whether unread answers that upstream lacks were dropped.
+
+        Raises LedgerUnavailable.
+        """
         dropped = await self._settling.get(settlement)
         if dropped is None:
             raise errors.LedgerUnavailable("a comparison was refused")
         if dropped:
             self.changed([settlement.inbox])
+        return dropped
 
     async def _settle(self, settlements: list[Settlement]) -> dict[Settlement, bool]:
         try:

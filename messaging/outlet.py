@@ -72,6 +72,7 @@ class Outlet:
         "_ring",
         "_ring_bytes",
         "_span",
+        "_span_text",
         "began_at",
         "head",
         "proven",
@@ -89,6 +90,7 @@ class Outlet:
         self._span: Span | None = None  # before `proven`, but not yet compared: more than cursors can name
         self._old_ids: set[str] = set()  # of what was handed out or noted with a place before `start`
         self._marks = ""
+        self._span_text = ""
         self._head_since = 0.0
         self._inbox = inbox
         self._around = around
@@ -116,9 +118,9 @@ class Outlet:
     # -- what is known ----------------------------------------------------------------------------------------
 
     @property
-    def is_crowded(self) -> bool:
-        """Whether more was handed out since the last comparison than a cursor can name."""
-        return self._span is not None
+    def summed_up(self) -> int:
+        """How many messages cursors know only as a sum, since the last comparison; 0 while they name them all."""
+        return self._span.count if self._span is not None else 0
 
     def knows(self, message: Message) -> bool:
         return message.id in self._ids or message.id in self._old_ids
@@ -197,7 +199,7 @@ class Outlet:
 
     def cursor(self) -> str:
         """A cursor for a reader who has everything that was handed out here."""
-        return self.sealer.write(self.proven, self._now_ms(), self._marks, self._span)
+        return self.sealer.write(self.proven, self._now_ms(), self._marks, self._span_text)
 
     def _now_ms(self) -> int:
         self._last_sent_ms = max(self._last_sent_ms + 1, time.time_ns() // 1_000_000)  # no two cursors are the same
@@ -219,7 +221,7 @@ class Outlet:
     def prove(self, order: str) -> None:
         """Nothing up to `order` is missing any more, and the database knows all of it."""
         if order >= self.proven:
-            self._span = None
+            self._set_span(None)
             self._move_to(order)
 
     def _put_behind(self, message: Message) -> None:
@@ -231,14 +233,17 @@ class Outlet:
             if len(self._behind) > MOST_MARKS:
                 self._sum_up()
         elif self._span is not None and message.order > self._span.start:
-            self._span = self._span.with_([message.id])
+            self._set_span(self._span.with_([message.id]))
 
     def _sum_up(self) -> None:
         """No comparison came in time: of the older half only count and sum are kept."""
         places = sorted(self._behind)[: MOST_MARKS // 2]
         span = self._span or Span(self.proven)
-        self._span = span.with_(self._behind[place] for place in places)
+        self._set_span(span.with_(self._behind[place] for place in places))
         self._move_to(places[-1])
+
+    def _set_span(self, span: Span | None) -> None:
+        self._span, self._span_text = span, str(span or "")
 
     def _move_to(self, order: str) -> None:
         self.proven = order

@@ -188,4 +188,4 @@ class _Trail:
 
     def _write(self, sent_ms: int, late: str) -> str:
         marks = "".join([late, *self._unplaced, *(mark(each.id) for each in self._named)])
-        return self._sealer.write(self._order, sent_ms, marks[: MARK_LENGTH * MOST_MARKS], self._span)
+        return self._sealer.write(self._order, sent_ms, marks[: MARK_LENGTH * MOST_MARKS], str(self._span or ""))

@@ -7,6 +7,7 @@ cases S1.. in shared/sse-cases.json) and adds one policy: nothing is buffered be
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 MAX_EVENT_BYTES = 1 << 20
@@ -16,7 +17,6 @@ _FIELDS = (b"data:", b"event:", b"id:", b"retry:")
 _LONGEST_FIELD = 6
 _MAX_RETRY_DIGITS = 15
 _EVENT_NAME = re.compile(r"[^\r\n\x00:]+")
-_EVENT_ID = re.compile(r"[^\r\n\x00]*")
 
 
 class Event(NamedTuple):
@@ -136,13 +136,18 @@ class Decoder:
         self._events.append(Event(event.decode("utf-8", "replace") or "message", data, self._id))
 
 
+@lru_cache(maxsize=64)
+def _is_event_name(text: str) -> bool:
+    return _EVENT_NAME.fullmatch(text) is not None
+
+
 def encode(event: str, data: str, id: str | None = None) -> bytes:
     """One event as bytes. Raises ValueError for a name or an id that could not come back as it was."""
-    if not _EVENT_NAME.fullmatch(event):
+    if not _is_event_name(event):
         raise ValueError("an event name must be one non-empty line")
     head = f"event: {event}\n"
     if id is not None:
-        if not _EVENT_ID.fullmatch(id):
+        if "\n" in id or "\r" in id or "\x00" in id:
             raise ValueError("an event id must be one line without NUL")
         head = f"id: {id}\n{head}"
     if "\n" in data or "\r" in data:

@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
@@ -47,8 +47,8 @@ _OBJECT_ID = re.compile(r"[0-9a-f]{24}")
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND_DIGITS = 17
-_LAST_MICROSECOND = 10**_MICROSECOND_DIGITS - 1  # in the year 5138
+_MICROSECOND = timedelta(microseconds=1)
+_LAST_MICROSECOND = 10**17 - 1  # in the year 5138
 _NO_DATE_YEAR = 1
 _LONGEST_ID = 200
 _NOT_KEPT: Mapping[str, Any] = MappingProxyType({})
@@ -83,9 +83,10 @@ def order_of(created_at: datetime, message_id: str) -> str:
 
 def order_at(moment: datetime) -> str:
     """A place before every message created at or after `moment`."""
-    since = moment - _EPOCH
-    micros = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
-    return f"{min(max(micros, 0), _LAST_MICROSECOND):0{_MICROSECOND_DIGITS}d}-"
+    micros = (moment - _EPOCH) // _MICROSECOND
+    if not 0 <= micros <= _LAST_MICROSECOND:
+        micros = min(max(micros, 0), _LAST_MICROSECOND)
+    return f"{micros:017d}-"
 
 
 def _plain_id(message_id: str) -> str:
@@ -188,37 +189,45 @@ def stream_json(raw: Mapping[str, Any]) -> str:
     return json.dumps({key: ours.get(key) for key in STREAM_KEYS}, separators=(",", ":"))
 
 
-def message(raw: Any, *, event: str | None = None, keeps_raw: bool = True) -> Message:
+def message(raw: Any, *, event: str | None = None, keeps_raw: bool = True, is_clean: bool = False) -> Message:
     """Read one message object, from the stream or from history.
 
     `event` is the stream's event name, used where the object has no messageType; `keeps_raw`: with upstream's object,
-    which is most of its weight. Raises UpstreamMisbehaved when the object can't be placed: not an object, or without
-    an id.
+    which is most of its weight; `is_clean`: nothing in it needs `clean`. Raises UpstreamMisbehaved when the object
+    can't be placed: not an object, or without an id.
     """
     if not isinstance(raw, dict):
         raise UpstreamMisbehaved(f"a message must be an object, not {type(raw).__name__}")
     get = raw.get if raw.keys() >= _USUAL_KEYS else folded(raw).get
-    identity = get("id")
-    if not isinstance(identity, str) or not identity:
+    text_of = _text if is_clean else text_or_none
+    identity = text_of(get("id"))
+    if not identity:
         raise UpstreamMisbehaved("a message without an id")
-    identity = clean(identity)
     if len(identity) > _LONGEST_ID:
         raise UpstreamMisbehaved(f"a message id of {len(identity)} characters")
     created_at = timestamp(get("createdAt")) or _moment_of(identity)
-    scope = text_or_none(get("scope"))
     return Message(
-        id=identity,
-        created_at=created_at,
-        order=order_of(created_at, identity),
-        scope=scope or GENERAL,
-        direction=text_or_none(get("direction")) or "",
-        kind=text_or_none(get("messageType")) or event or "unknown",
-        text=text_or_none(get("text")),
-        data=get("data"),
-        request_id=text_or_none(get("requestId")),
-        created_by=text_or_none(get("createdBy")),
-        raw=raw if keeps_raw else _NOT_KEPT,
+        identity,
+        created_at,
+        order_of(created_at, identity),
+        text_of(get("scope")) or GENERAL,
+        text_of(get("direction")) or "",
+        text_of(get("messageType")) or event or "unknown",
+        text_of(get("text")),
+        get("data"),
+        text_of(get("requestId")),
+        text_of(get("createdBy")),
+        raw if keeps_raw else _NOT_KEPT,
     )
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def is_clean(text: str) -> bool:
+    """Whether no string in a JSON text needs `clean`: NUL and lone surrogates can only be written as escapes."""
+    return "\\u" not in text
 
 
 def _moment_of(identity: str) -> datetime:
@@ -233,8 +242,11 @@ def _moment_of(identity: str) -> datetime:
 
 def stranger(raw: Mapping[str, Any], address: ThreadAddress, thread_id: str) -> str:
     """Which part of the address a message contradicts, "" for none. Absent parts contradict nothing."""
-    tenant_id, workflow = field(raw, "tenantId"), field(raw, "workflowId")
-    participant, thread = field(raw, "participantId"), field(raw, "threadId")
+    get = raw.get
+    tenant_id = get("tenantId", get("TenantId"))
+    workflow = get("workflowId", get("WorkflowId"))
+    participant = get("participantId", get("ParticipantId"))
+    thread = get("threadId", get("ThreadId"))
     if isinstance(tenant_id, str) and tenant_id != address.tenant_id:
         return "tenant"
     if isinstance(participant, str) and participant.lower() != address.participant_id:

@@ -67,7 +67,7 @@ def test_it_names_what_its_holder_had_behind_its_place(ids: list[str], other: st
 def test_a_span_knows_a_set_by_its_count_and_sum(ids: list[str], chance: random.Random) -> None:
     order = order_of(MOMENT, "6a462c1bc0ffee0000000013")
     whole = Span(order_at(MOMENT)).with_(ids)
-    cursor = Sealer(SECRET, "inbox").read(Sealer(SECRET, "inbox").write(order, 1, "", whole))
+    cursor = Sealer(SECRET, "inbox").read(Sealer(SECRET, "inbox").write(order, 1, "", str(whole)))
     assert cursor is not None
     assert cursor.span == whole
     shuffled = list(ids)
@@ -80,6 +80,6 @@ def test_a_span_knows_a_set_by_its_count_and_sum(ids: list[str], chance: random.
 def test_no_cursor_is_longer_than_what_is_read() -> None:
     order = order_of(MOMENT, "an id that no cursor may carry as it is")
     span = Span(order_of(MOMENT, "x" * 32)).with_(str(number) for number in range(100_000))
-    longest = Sealer(SECRET, "inbox").write(order, 4_000_000_000_000, "abcd" * MOST_MARKS, span)
+    longest = Sealer(SECRET, "inbox").write(order, 4_000_000_000_000, "abcd" * MOST_MARKS, str(span))
     assert len(longest) <= LONGEST
     assert Sealer(SECRET, "inbox").read(longest) is not None

@@ -23,6 +23,7 @@ class Client:
 
     def __init__(self, waits: Callable[[], bool]) -> None:
         self.body = b""
+        self.sends = 0
         self.news = asyncio.Event()
         self.gone = asyncio.Event()
         self.may_go_on = asyncio.Event()
@@ -44,6 +45,7 @@ class Client:
         part = event["body"]
         assert isinstance(part, bytes)
         self.body += part
+        self.sends += 1
         self.news.set()
 
     def texts(self) -> list[str]:
@@ -96,13 +98,19 @@ async def test_everything_comes_once_and_in_order(seed: int) -> None:
     await reading.go()
 
 
-async def test_what_the_server_takes_at_once_is_written_before_put_returns() -> None:
+async def test_what_comes_in_one_go_is_written_in_one_go_and_nobody_wakes() -> None:
     client = Client(lambda: False)
     reading = Reading(client)
     await client.until(lambda: b"connected" in client.body)
     await asyncio.sleep(0)
-    reading.put("m1")
-    assert client.texts() == ["m1"]
+    waiter, sent = reading.subscriber._waiter, client.sends
+    for text in ("m1", "m2", "m3"):
+        reading.put(text)
+    await asyncio.sleep(0)
+    assert client.texts() == ["m1", "m2", "m3"]
+    assert client.sends == sent + 1
+    assert reading.subscriber._waiter is waiter is not None
+    assert not waiter.done()
     await reading.go()
 
 
