@@ -71,5 +71,6 @@ def _settle[K, V](
         return
     if found is None:
         future.set_exception(problem)
+        future.exception()  # whoever asked may have gone
     else:
         future.set_result(found.get(key))

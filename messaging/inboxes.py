@@ -211,24 +211,38 @@ async def unread(address: ThreadAddress, *, access: Access) -> Unread:
 async def read(address: ThreadAddress, topic: str, *, up_to: str | None, access: Access) -> Counts:
     """Mark a topic read, up to a message id or altogether. An id that isn't this inbox's changes nothing.
 
-    Raises UpstreamError's subclasses when upstream has to be asked where the message stands, and can't be: a client
-    that is told "done" never says it again.
+    Raises UpstreamUnavailable or UpstreamTimeout when upstream has to be asked where the message stands, or whether the
+    topic holds more than we know, and can't be: a client that is told "done" never says it again.
     """
     runtime = current()
     inbox = await visit(runtime, address, access)
     await runtime.ledger.flush()
-    place = _heard(runtime, inbox, topic, up_to) if up_to else None
-    if up_to and place is None:
-        place = await runtime.ledger.run(store.order_of, inbox, topic, up_to)
     if up_to is None:
-        await refresh_if_possible(runtime, inbox, access, max_age=0)
-    elif place is None:
-        await refresh(runtime, inbox, access, max_age=0)
-        place = await _found(runtime, inbox, topic, up_to, access)
-    if up_to is None or place is not None:
-        runtime.ledger.read(Read(inbox, topic, up_to=place))
+        try:
+            await _look(runtime, inbox, access)
+        finally:
+            runtime.ledger.read(Read(inbox, topic))
+    else:
+        place = _heard(runtime, inbox, topic, up_to) or await runtime.ledger.run(store.order_of, inbox, topic, up_to)
+        if place is None:
+            await refresh(runtime, inbox, access, max_age=0)
+            place = await _found(runtime, inbox, topic, up_to, access)
+        if place is not None:
+            runtime.ledger.read(Read(inbox, topic, up_to=place))
     counts = await runtime.ledger.counts(inbox)
     return Counts(topic, counts.get(topic, 0), sum(counts.values()))
+
+
+async def _look(runtime: Runtime, inbox: InboxRef, access: Access) -> None:
+    """Learn what upstream holds now. Where it refuses, what is known is all there is."""
+    feed = runtime.feeds.get(inbox.address)
+    try:
+        if feed is None or not feed.is_complete:
+            await refresh(runtime, inbox, access, max_age=0)
+        elif await feed.gaps.compare() is None and feed.state != "ended":
+            raise errors.UpstreamUnavailable("not compared")
+    except errors.UpstreamRefused as problem:
+        log.info("inbox %s shows its stored counts: %s", inbox.pk, problem.detail)
 
 
 def _heard(runtime: Runtime, inbox: InboxRef, topic: str, message_id: str) -> str | None:

@@ -157,6 +157,25 @@ async def test_reading_twice_late_or_what_is_not_hers_changes_nothing(site: Site
     assert await bob.unread() == {"t": 1}
 
 
+async def test_a_topic_is_read_altogether_only_where_upstream_says_what_it_holds(own_site: Site, alice: Person) -> None:
+    """D4: told "done", a client never asks again; what this process hasn't heard of would be unread for ever."""
+    await alice.unread()
+    async with alice.listening() as stream:
+        own_site.answer("one", topic="t")
+        await stream.next("Chat")
+        await becomes(alice, {"t": 1})
+        own_site.xians.refuse(route="topics", status=503)
+        own_site.answer("two, which the stream leaves out", topic="t", withhold=True)
+        answer = await alice.post("read", topic="t")
+        assert (answer.status_code, answer.json()["code"]) == (503, "UPSTREAM_UNAVAILABLE")
+        assert await alice.unread() == {}
+        own_site.xians.forgive()
+        answer = await alice.post("read", topic="t")
+        assert answer.json() == {"topic": "t", "unreadCount": 0, "total": 0}
+        await stream.next("Chat", 2)
+        assert await alice.unread() == {}
+
+
 # -- topics that go, move, or have odd names ------------------------------------------------------------------
 
 
