@@ -12,6 +12,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from messaging import catchup, errors, metrics, unread
@@ -29,6 +30,7 @@ _RETRY_SECONDS = 5
 _from_history = metrics.messages_received.labels("history")
 _SAME_LOOK = 0.05
 _MISSING_SECONDS = 12
+_NO_COUNT = -(10**9)
 _MOST_LATE = 256
 _POSTPONED_SECONDS = 10
 """How long a look waits while many streams are being opened: these readers see nothing yet, and theirs look anyway."""
@@ -244,8 +246,14 @@ class Gaps:
             await self._bring_in(messages, dict(self._expected))
 
     def _give_up_on_missing(self, difference: catchup.Difference) -> None:
-        """A young topic that isn't there for so long is gone, and not only late at one of upstream's replicas."""
+        """A young topic that isn't there for so long is gone, and not only late at one of upstream's replicas.
+
+        When it is there again, its messages may be others, just as many of them: it has to look changed.
+        """
         now = time.monotonic()
+        for scope in difference.missing:
+            if self._expected is not None and scope in self._expected:
+                self._expected[scope] = replace(self._expected[scope], count=_NO_COUNT)
         self._missing_since = {scope: self._missing_since.get(scope, now) for scope in difference.missing}
         for scope, since in self._missing_since.items():
             if now - since >= _MISSING_SECONDS:

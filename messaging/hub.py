@@ -73,6 +73,10 @@ class Subscriber:
         self._bytes = 0
         return items
 
+    def messages(self) -> list[StreamItem]:
+        """The new messages that are queued; they stay."""
+        return [item for item in self._items if item.kind == "message" and not item.is_edit]
+
     def put_back(self, items: list[StreamItem]) -> None:
         """Queue again what was taken just now."""
         self._items = items + self._items

@@ -20,7 +20,7 @@ from messaging.directory import Activation, AgentDetail, Tenant
 from messaging.runtime import Runtime, current
 from messaging.sessions import Access
 from messaging.unread import InboxRef, Read, Settlement, TopicUnread
-from messaging.visits import refresh, refresh_if_possible, visit
+from messaging.visits import compare, refresh, refresh_if_possible, visit
 from messaging.wire import GENERAL, Message, ThreadAddress, TopicPage, TopicSummary
 
 log = logging.getLogger(__name__)
@@ -235,12 +235,8 @@ async def read(address: ThreadAddress, topic: str, *, up_to: str | None, access:
 
 async def _look(runtime: Runtime, inbox: InboxRef, access: Access) -> None:
     """Learn what upstream holds now. Where it refuses, what is known is all there is."""
-    feed = runtime.feeds.get(inbox.address)
     try:
-        if feed is None or not feed.is_complete:
-            await refresh(runtime, inbox, access, max_age=0)
-        elif await feed.gaps.compare() is None and feed.state != "ended":
-            raise errors.UpstreamUnavailable("not compared")
+        await compare(runtime, inbox, runtime.client.bearer(access.token))
     except errors.UpstreamRefused as problem:
         log.info("inbox %s shows its stored counts: %s", inbox.pk, problem.detail)
 

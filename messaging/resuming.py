@@ -13,6 +13,7 @@ from messaging import catchup, errors
 from messaging.catchup import Pages
 from messaging.cursors import MARK_LENGTH, MOST_MARKS, Cursor, Sealer, Span, mark
 from messaging.feeds import Feed
+from messaging.hub import Subscriber
 from messaging.items import StreamItem
 from messaging.outlet import Outlet, earlier, item_of
 from messaging.runtime import Runtime
@@ -39,9 +40,10 @@ class Start:
     counts: CountsByTopic = field(default_factory=dict)
 
 
-async def find_start(runtime: Runtime, feed: Feed, text: str | None, overlap: timedelta) -> Start:
+async def find_start(runtime: Runtime, feed: Feed, reader: Subscriber, text: str | None, overlap: timedelta) -> Start:
     """Where the stream of a reader begins who brings this cursor. Raises UpstreamError's subclasses.
 
+    The feed hands out what comes to the reader already.
     `overlap`: the reader knows messages by id and takes so much twice rather than miss one.
     """
     if not text:
@@ -62,7 +64,7 @@ async def find_start(runtime: Runtime, feed: Feed, text: str | None, overlap: ti
     if feed.is_complete and cursor.span is None and feed.outlet.reaches(cursor):
         return Start(from_memory(feed.outlet, cursor), resumed="memory", had=cursor)
     pages = pages or Pages(runtime.client, feed.address, feed.bearer)
-    return await _from_history(runtime, feed, cursor, overlap, pages)
+    return await _from_history(runtime, feed, reader, cursor, overlap, pages)
 
 
 def from_memory(outlet: Outlet, cursor: Cursor) -> list[StreamItem]:
@@ -81,7 +83,9 @@ def _items(backlog: list[tuple[Message, str]], heard: dict[str, StreamItem]) -> 
     return [item_of(message, *_as_heard(heard.get(message.id)), cursor=written) for message, written in backlog]
 
 
-async def _from_history(runtime: Runtime, feed: Feed, cursor: Cursor, overlap: timedelta, pages: Pages) -> Start:
+async def _from_history(
+    runtime: Runtime, feed: Feed, reader: Subscriber, cursor: Cursor, overlap: timedelta, pages: Pages
+) -> Start:
     """What came after a cursor that memory doesn't reach: upstream's history merged with memory.
 
     `pages` are no older than the reader's place among those to whom the feed hands out what comes. `resync`: too much,
@@ -93,13 +97,16 @@ async def _from_history(runtime: Runtime, feed: Feed, cursor: Cursor, overlap: t
         return Start(resync="too-much-missed", resumed="refused")
     messages, summed_up = read
     messages += [message for message in await _late(runtime, feed, cursor, order) if message.id not in summed_up]
-    found = {message.id: message for message in messages}
-    heard = {item.message.id: item for item in feed.outlet.after(order) if item.message is not None}
-    found = {message_id: item.message for message_id, item in heard.items() if item.message is not None} | found
-    ordered = sorted(found.values(), key=lambda message: message.order)
+    ordered = sorted(messages, key=lambda message: message.order)
     for message in ordered:
         feed.outlet.name(message)
     await feed.gaps.bring_in(ordered)  # the others want it, too; and cursors vouch only for what the database knows
+    # What came meanwhile went out with cursors that don't name all of these: it is part of the replay, with its own.
+    lately = [*feed.outlet.after(order), *reader.messages()]
+    heard = {its.message.id: its for its in lately if its.message is not None and its.message.order > order}
+    found = {message_id: its.message for message_id, its in heard.items() if its.message is not None}
+    found |= {message.id: message for message in messages}
+    ordered = sorted(found.values(), key=lambda message: message.order)
     for message in ordered:
         feed.outlet.gave(message)
     backlog = _backlog(feed.outlet.sealer, cursor, ordered, limit, repeats=bool(overlap))

@@ -92,7 +92,7 @@ async def _open(runtime: Runtime, address: ThreadAddress, access: Access, wishes
     try:
         async with asyncio.timeout(_OPEN_SECONDS):
             await feed.connected()
-            start = await find_start(runtime, feed, wishes.last_event_id, wishes.overlap)
+            start = await find_start(runtime, feed, subscriber, wishes.last_event_id, wishes.overlap)
         await runtime.hub.is_told(person)  # or a count that changes from here on would not be told
         start.counts = await runtime.ledger.stored_counts(inbox)
         if wishes.shows is not None:

@@ -100,8 +100,17 @@ def _refreshed(runtime: Runtime, inbox: InboxRef, task: asyncio.Task[None]) -> N
 
 
 async def compare(runtime: Runtime, inbox: InboxRef, bearer: str) -> None:
-    """Fetch and record what upstream has and we don't know. Raises UpstreamError's subclasses."""
+    """Fetch and record what upstream has and we don't know. Raises UpstreamError's subclasses.
+
+    Where somebody listens the feed does it: its readers are to be shown it, too.
+    """
     ledger = runtime.ledger
+    feed = runtime.feeds.get(inbox.address)
+    if feed is not None and feed.state == "live":
+        if await feed.gaps.compare() is not None:
+            return
+        if feed.state == "live":
+            raise errors.UpstreamUnavailable("not compared")
     known = await ledger.topic_states(inbox)
     difference = await catchup.compare(catchup.Pages(runtime.client, inbox.address, bearer), known)
     if not difference.is_news:

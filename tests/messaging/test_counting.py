@@ -202,6 +202,26 @@ async def test_a_topic_deleted_upstream_takes_its_badge_along_and_no_late_event_
     assert [topic["scope"] for topic in listed] == [None, "kept"]
 
 
+async def test_as_many_answers_in_a_topic_that_was_deleted_are_not_taken_for_those(site: Site, alice: Person) -> None:
+    """F105, F16: its count and its newest message are what they would be if nothing had been deleted or left out."""
+    await alice.unread()
+    async with alice.listening() as stream:
+        for text in ("old", "old, too"):
+            site.answer(text, topic="t")
+        await stream.next("Chat", 2)
+        await becomes(alice, {"t": 2})
+        await _delete_upstream(site, "t")
+        assert (await alice.post("read", topic="u")).status_code == 200  # compares: the topic is missing
+        for text in ("left out", "left out, too"):
+            site.answer(text, topic="t", withhold=True)
+        site.answer("new", topic="t")
+        await stream.next("Chat", 3)
+        assert (await alice.post("read", topic="u")).status_code == 200
+        await stream.next("Chat", 5)
+        assert sorted(stream.texts()[2:]) == ["left out", "left out, too", "new"]
+        await becomes(alice, {"t": 3})
+
+
 @pytest.mark.parametrize("was_listed", [False, True])
 async def test_an_answer_that_only_the_stream_told_of_is_missed_after_a_restart_too(
     own_site: Site, alice: Person, *, was_listed: bool

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from messaging import wire
+from messaging.catchup import Pages
+from messaging.hub import Subscriber
 from messaging.items import StreamItem
 from messaging.outlet import Outlet, Surroundings
-from messaging.resuming import from_memory
+from messaging.resuming import find_start, from_memory
 from messaging.unread import InboxRef
 from messaging.wire import Message, ThreadAddress
 
@@ -94,6 +97,51 @@ def test_each_cursor_names_what_its_holder_was_given_and_no_more() -> None:
     assert names(replay) == ["m001", "m003", "m004"]
     handing_out(1, 3, 4, at=here)
     assert [names(missed(here, item.cursor)) for item in replay] == [["m003", "m004"], ["m004"], []]
+
+
+class Site:
+    """A runtime and a feed whose process has just begun; upstream's history holds what it is given."""
+
+    def __init__(self, outlet: Outlet, history: list[Message], *, meanwhile: Callable[[], None]) -> None:
+        self.outlet, self.address, self.inbox, self.bearer = outlet, ADDRESS, InboxRef(1, ADDRESS), ""
+        self.client = self.ledger = self.gaps = self
+        self.is_complete = False
+        self.compared_at = START + timedelta(days=1)
+        self._history = history
+        self._meanwhile = meanwhile
+
+    async def compare(self) -> Pages:
+        return Pages(self, ADDRESS, "")  # type: ignore[arg-type]
+
+    async def topics(self, *_: object, **__: object) -> wire.TopicPage:
+        newest = max(message.created_at for message in self._history)
+        return wire.TopicPage([wire.TopicSummary("", len(self._history), newest)], 1, 200, 1, 1, has_more=False)
+
+    async def history(self, *_: object, **__: object) -> wire.HistoryPage:
+        return wire.HistoryPage(self._history, is_last=True)
+
+    async def learnt_after(self, _: object) -> set[tuple[str, str]]:
+        return set()
+
+    async def bring_in(self, messages: list[Message]) -> None:
+        self._meanwhile()
+        for message in messages:
+            if not self.outlet.knows(message):
+                self.outlet.hand_out(message)
+
+
+async def test_what_the_stream_brings_during_a_replay_names_what_the_replay_gave() -> None:
+    """D1: its own cursor was written before: whoever went on with that one would be given the replay again."""
+    reader = Subscriber("alice")
+    elsewhere = Elsewhere()
+    elsewhere.publish = lambda _address, item: reader.put(item)  # type: ignore[assignment,misc]
+    here, there = outlet(), outlet(elsewhere)
+    had = handing_out(1, at=here)
+    site = Site(there, [message(1), message(2)], meanwhile=lambda: there.hand_out(message(3)))
+    start = await find_start(site, site, reader, had, timedelta(0))  # type: ignore[arg-type]
+    assert names(start.backlog) == ["m002", "m003"]
+    handing_out(2, 3, at=here)
+    assert missed(here, start.backlog[-1].cursor) == []
 
 
 def test_what_comes_late_is_known_later_than_every_cursor_before_it_and_no_later_than_its_own() -> None:

@@ -9,6 +9,7 @@ _UNREAD = "tests/messaging/test_unread.py::"
 _LISTEN = "tests/messaging/test_listen.py::"
 _API = "tests/messaging/test_api.py::"
 _PROMISES = "tests/messaging/test_promises.py::"
+_COUNTING = "tests/messaging/test_counting.py::"
 _RESUMING = "tests/messaging/test_resuming.py::"
 _CURSORS = "tests/messaging/test_cursors.py::"
 _SSE = "tests/messaging/test_sse.py::"
@@ -106,6 +107,22 @@ MUTANTS = [
         '        return Start(feed.outlet.after(cursor.order), resumed="memory", had=cursor)\n',
         f"{_PROMISES}test_what_one_process_never_heard_of_another_replays",
         f"{_RESUMING}test_a_reader_who_moves_takes_along_what_it_had",
+    ),
+    mutant(
+        "what comes during a replay keeps a cursor that doesn't name the replay",
+        "D1",
+        "messaging/resuming.py",
+        "    lately = [*feed.outlet.after(order), *reader.messages()]\n",
+        "    lately: list[StreamItem] = []\n",
+        f"{_RESUMING}test_what_the_stream_brings_during_a_replay_names_what_the_replay_gave",
+    ),
+    mutant(
+        "a topic that was missing and is there again looks as it did before",
+        "D1",
+        "messaging/gaps.py",
+        "                self._expected[scope] = replace(self._expected[scope], count=_NO_COUNT)\n",
+        "                pass\n",
+        f"{_COUNTING}test_as_many_answers_in_a_topic_that_was_deleted_are_not_taken_for_those",
     ),
     mutant(
         "a burst with a hole is taken for whole",
