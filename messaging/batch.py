@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from itertools import islice
 
 from messaging.errors import LedgerUnavailable
+
+log = logging.getLogger(__name__)
 
 _MOST = 500
 _LONGEST_PAUSE = 0.03
@@ -57,7 +60,9 @@ class Batch[K, V]:
                 found = await self._ask(keys)
             except LedgerUnavailable as known_problem:
                 problem = known_problem
-            finally:  # after an error of ours, too, which goes to the log by the task: nobody waits for ever
+            except Exception:
+                log.exception("an error of ours")
+            finally:  # nobody waits for ever
                 for key, future in asked.items():
                     if future is not None:
                         _settle(future, found, key, problem)

@@ -69,7 +69,6 @@ class Gaps:
         self._due: list[float] = []
         self._timer: asyncio.TimerHandle | Alarm | None = None
         self._comparing = asyncio.Lock()
-        self._has_dropped = False  # receipts of what upstream did not have, and may have after all
         self._wanting = 0  # how many want a comparison now
         self._latest: Pages | None = None  # what it read, for those of them who have not got it yet
         self._task: asyncio.Task[None] | None = None
@@ -165,6 +164,8 @@ class Gaps:
         self._wanting += 1
         try:
             async with self._comparing:
+                if self._is_over:
+                    return None
                 if self._latest is None or self._latest.begun_at < asked_at:
                     self._latest = await self._try_to_compare()
                 return self._latest
@@ -196,7 +197,7 @@ class Gaps:
 
     async def _compare(self) -> Pages:
         ledger = self._around.ledger
-        may_lack_receipts = self._inbox in ledger.overflowed or self._has_dropped
+        may_lack_receipts = self._inbox in ledger.overflowed or self._inbox in ledger.dropped
         if self._inbox in ledger.overflowed:  # what the ledger could not keep is found anew
             ledger.overflowed.discard(self._inbox)
             await ledger.run(unread.forget_survey, self._inbox)
@@ -225,7 +226,12 @@ class Gaps:
                 for t in difference.topics
             }
             self._is_settled = True
-            await self._settle(difference)
+            try:
+                await self._settle(difference)
+            except BaseException:  # the next comparison has to find the same again
+                self._expected |= {t.scope: known.get(t.scope, catchup.NOTHING_KNOWN) for t in difference.topics}
+                self._is_settled = False
+                raise
         if self.away_since is not None:
             self._back(recovered)
         self.is_complete, self.compared_at = True, began_at
@@ -270,14 +276,8 @@ class Gaps:
         What was handed out before has its receipt, or waits in the ledger's line for it, unless that `writes_again`.
         """
         found = {m.id: m for m in (*messages, *(message for message, _, _ in self._late))}
-        late, recovered = {m.id: (m, json, event) for m, json, event in self._late}, 0
-        self._late.clear()
-        for several in _in_parts(sorted(late.values(), key=lambda each: each[0].order)):
-            familiar = await self._familiar([message for message, _, _ in several])
-            remembered = {message.id for message, _, _ in several if self._outlet.knows(message)}
-            for message, json, event in several:
-                if message.id not in remembered:
-                    self._hear_late(message, json, event, known, familiar)
+        recovered = 0
+        await self._hear_what_was_set_aside(known)
         for part in _in_parts(sorted(found.values(), key=lambda m: m.order)):
             familiar = await self._familiar(part)
             remembered = {message.id for message in part if self._outlet.knows(message)}  # what we add makes it forget
@@ -288,6 +288,25 @@ class Gaps:
                     self._around.ledger.record(self._inbox, message)
             await self._around.ledger.flush()  # more may have been found than the line holds
         return recovered
+
+    async def _hear_what_was_set_aside(self, known: dict[str, TopicState]) -> None:
+        late, self._late = {m.id: (m, json, event) for m, json, event in self._late}, []
+        try:
+            for several in _in_parts(sorted(late.values(), key=lambda each: each[0].order)):
+                familiar = await self._familiar([message for message, _, _ in several])
+                remembered = {message.id for message, _, _ in several if self._outlet.knows(message)}
+                for message, json, event in several:
+                    if message.id not in remembered:
+                        self._hear_late(message, json, event, known, familiar)
+                    del late[message.id]
+        except BaseException:
+            self._late = [*late.values(), *self._late]
+            raise
+
+    def _require_life(self) -> None:
+        """A feed that has ended knows no more what it handed out, and another may have taken its place."""
+        if self._is_over:
+            raise errors.UpstreamUnavailable("the feed has ended")
 
     async def _familiar(self, messages: list[Message]) -> set[str]:
         """Which of these answers were handed out or settled before, where our own memory can't tell.
@@ -304,6 +323,7 @@ class Gaps:
             await ledger.flush()  # what was handed out lately may still wait to be written
             familiar |= await ledger.familiar(Familiar(self._inbox, doubtful, outlet.start, outlet.began_at))
             asked |= {message.id for message in doubtful}
+        self._require_life()
         return familiar
 
     def _hear_late(
@@ -345,14 +365,18 @@ class Gaps:
         settlement = Settlement(
             self._inbox, difference.asked_at, difference.topics, difference.floors, difference.whole
         )
-        self._has_dropped |= await ledger.settle(settlement)
+        await ledger.settle(settlement)
         if difference.floors:
             self._around.hub.publish(self._inbox.address, StreamItem("resync", reason="too-much-missed"))
         if difference.gone:
             await ledger.drop_topics(self._inbox, difference.gone)
+            stored = await ledger.topic_states(self._inbox)
             for scope in difference.gone:
                 self.forget_topic(scope)
-            self._expected = None  # other processes may have heard answers there of which we knew nothing
+                if (
+                    self._expected is not None and scope in stored
+                ):  # others may have heard answers there that we haven't
+                    self._expected[scope] = stored[scope]
 
     def _back(self, recovered: int) -> None:
         since, self.away_since = self.away_since, None

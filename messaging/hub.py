@@ -113,6 +113,8 @@ class Hub:
         self._by_person: dict[str, set[Subscriber]] = {}
         self._elsewhere: dict[str, dict[str, tuple[int, float]]] = {}
         self._is_deserted = asyncio.Event()
+        self.when_deserted: Callable[[str], object] = lambda _person: None
+        """Told of each person whose last reader has gone."""
         self.count = 0  # readers in this process
 
     # -- readers ----------------------------------------------------------------------------------------------
@@ -145,6 +147,7 @@ class Hub:
             del self._by_person[subscriber.person]
             self._elsewhere.pop(subscriber.person, None)
             self.bus.leave(_group(subscriber.person))
+            self.when_deserted(subscriber.person)
             if not self._by_person:
                 self._is_deserted.set()
         self._tell_count(subscriber.person)

@@ -77,10 +77,14 @@ class Ledger:
         self._recalling = Batch(lambda questions: self.run(unread.known_before, questions))
         self._recognising = Batch(lambda questions: self.run(unread.familiar, questions))
         self._late = Batch(lambda questions: self.run(unread.learnt_after, questions))
-        self._shown: dict[InboxRef, CountsByTopic] = {}
+        self._shown: dict[str, dict[InboxRef, CountsByTopic]] = {}  # by person
+        hub.when_deserted = lambda person: self._shown.pop(person, None)
         self._retry: asyncio.TimerHandle | None = None
         self._unshown: set[InboxRef] = set()  # whose counts could not be read
         self.overflowed: set[InboxRef] = set()
+        self.dropped: set[InboxRef] = set()
+        """Of which unread answers were dropped that upstream did not have: it may have them after all."""
+        self._dropping: set[asyncio.Task[None]] = set()
 
     async def run[**P, R](self, store: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call a function of the store in one of our few threads; LedgerUnavailable when the database is away."""
@@ -178,35 +182,42 @@ class Ledger:
                 except DatabaseError:
                     log.exception("left out: %s of inbox %s", type(change).__name__, change.inbox.pk)
 
-    async def settle(self, settlement: Settlement) -> bool:
-        """Remember a comparison whose messages are written; whether unread answers that upstream lacks were dropped.
-
-        Raises LedgerUnavailable.
-        """
-        dropped = await self._settling.get(settlement)
-        if dropped is None:
+    async def settle(self, settlement: Settlement) -> None:
+        """Remember a comparison whose messages are written; drop what upstream lacks. Raises LedgerUnavailable."""
+        if await self._settling.get(settlement) is None:
             raise errors.LedgerUnavailable("a comparison was refused")
-        if dropped:
-            self.changed([settlement.inbox])
-        return dropped
 
     async def _settle(self, settlements: list[Settlement]) -> dict[Settlement, bool]:
+        settled: dict[Settlement, bool] = {}
         try:
-            return await self.run(unread.settle, settlements)
+            settled = await self.run(unread.settle, settlements)
         except DatabaseError:
             log.exception("%s comparisons were refused; writing one by one", len(settlements))
-        settled: dict[Settlement, bool] = {}
-        for one in settlements:
-            try:
-                settled |= await self.run(unread.settle, [one])
-            except DatabaseError:
-                log.exception("left out: a comparison of inbox %s", one.inbox.pk)
+            for one in settlements:
+                try:
+                    settled |= await self.run(unread.settle, [one])
+                except DatabaseError:
+                    log.exception("left out: a comparison of inbox %s", one.inbox.pk)
+        dropped = {one.inbox for one, is_dropped in settled.items() if is_dropped}
+        self.dropped |= dropped
+        self.changed(dropped, are_dropped=True)
         return settled
 
     async def drop_topics(self, inbox: InboxRef, floors: Mapping[str, str]) -> None:
         """Drop the receipts of topics up to these places; they were deleted upstream. LedgerUnavailable."""
+        task = asyncio.create_task(self._drop_topics(inbox, floors))  # whoever asked may go meanwhile
+        self._dropping.add(task)
+        task.add_done_callback(self._dropped)
+        await asyncio.shield(task)
+
+    async def _drop_topics(self, inbox: InboxRef, floors: Mapping[str, str]) -> None:
         await self.run(unread.drop_topics, inbox, floors)
         self.changed([inbox])
+
+    def _dropped(self, task: asyncio.Task[None]) -> None:
+        self._dropping.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever waited has been told
 
     # -- asking: what many streams ask at once is one query ----------------------------------------------------
 
@@ -238,11 +249,12 @@ class Ledger:
         await self.flush()
         return await self.stored_counts(inbox)
 
-    def changed(self, inboxes: Collection[InboxRef]) -> None:
+    def changed(self, inboxes: Collection[InboxRef], *, are_dropped: bool = False) -> None:
         """These were changed in the database: show it here, and let the other processes look."""
         if not self._hub.bus.is_alone:
+            what = "dropped" if are_dropped else "unread"
             for inbox in inboxes:
-                self._hub.tell(person_key(inbox.address.participant_id), {"what": "unread", "inbox": inbox.told()})
+                self._hub.tell(person_key(inbox.address.participant_id), {"what": what, "inbox": inbox.told()})
         self.look_again(inboxes)
 
     def look_again(self, inboxes: Iterable[InboxRef]) -> None:
@@ -272,10 +284,10 @@ class Ledger:
     def _show(self, inbox: InboxRef, by_topic: CountsByTopic) -> None:
         person = person_key(inbox.address.participant_id)
         if not self._hub.readers_of(person):
-            self._shown.pop(inbox, None)
             return
-        before = self._shown.get(inbox)
-        self._shown[inbox] = by_topic
+        shown = self._shown.setdefault(person, {})
+        before = shown.get(inbox)
+        shown[inbox] = by_topic
         total = sum(by_topic.values())
         changed = by_topic.keys() | (before or {}).keys() or {GENERAL}
         for topic in sorted(changed):

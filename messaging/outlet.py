@@ -108,12 +108,17 @@ class Outlet:
             self.proven = max(self.proven, start)
             self.began_at = datetime.now(UTC)
 
-    def moment_ago(self) -> str:
-        """A place, by upstream's clock, before which nothing is on its way any more."""
+    def moment_ago(self, seconds: float = 0) -> str:
+        """A place, by upstream's clock, before which nothing was on its way any more so many seconds ago."""
         if not self.start:
             return _NOWHERE
         now = int(self.start.partition("-")[0]) + (datetime.now(UTC) - self.began_at) // timedelta(microseconds=1)
-        return order_at(datetime.fromtimestamp(now / 1_000_000, UTC) - _SETTLING)
+        return order_at(datetime.fromtimestamp(now / 1_000_000, UTC) - _SETTLING - timedelta(seconds=seconds))
+
+    def vouched(self) -> str:
+        """A place up to which memory alone vouches for what was handed out: upstream was compared since."""
+        compared = self._span.start if self._span is not None else self.proven
+        return min(self.moment_ago(), compared)
 
     # -- what is known ----------------------------------------------------------------------------------------
 

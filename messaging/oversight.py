@@ -52,6 +52,10 @@ async def resync(runtime: Runtime, inbox: InboxRef) -> int:
     What is read stays read. Needs the service's key, since nobody is signed in; raises UpstreamError's subclasses.
     """
     await runtime.ledger.run(unread.forget_survey, inbox)
+    if (
+        runtime.feeds.get(inbox.address) is not None
+    ):  # which remembers what it has handed out, and would write none of it
+        runtime.ledger.overflowed.add(inbox)
     await visits.compare(runtime, inbox, runtime.client.bearer(None))
     runtime.hub.tell(person_key(inbox.address.participant_id), {"what": "unread", "inbox": inbox.told()})
     return sum((await runtime.ledger.counts(inbox)).values())

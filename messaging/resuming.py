@@ -75,7 +75,7 @@ def from_memory(outlet: Outlet, cursor: Cursor) -> list[StreamItem]:
     heard = {item.message.id: item for item in outlet.after(cursor.order) if item.message is not None}
     messages = [item.message for item in heard.values() if item.message is not None]
     messages.sort(key=lambda message: message.order)
-    return _items(_backlog(outlet.sealer, cursor, messages, outlet.moment_ago(), repeats=False), heard)
+    return _items(_backlog(outlet.sealer, cursor, messages, outlet.vouched(), repeats=False), heard)
 
 
 def _items(backlog: list[tuple[Message, str]], heard: dict[str, StreamItem]) -> list[StreamItem]:
@@ -91,7 +91,7 @@ async def _from_history(
     `pages` are no older than the reader's place among those to whom the feed hands out what comes. `resync`: too much,
     or nobody knows what.
     """
-    order, limit = earlier(cursor.order, overlap), feed.outlet.moment_ago()
+    order, limit = earlier(cursor.order, overlap), feed.outlet.moment_ago(time.monotonic() - pages.begun_at)
     read = await _behind(pages, cursor, order, repeats=bool(overlap))
     if read is None:
         return Start(resync="too-much-missed", resumed="refused")

@@ -104,6 +104,8 @@ class Runtime:
                 return
             if what == "gone" and feed is not None:
                 feed.gaps.forget_topic(str(notice["topic"]))
+            if what == "dropped":
+                self.ledger.dropped.add(inbox)
             self.ledger.look_again([inbox])
 
     def _look_everywhere(self) -> None:

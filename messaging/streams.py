@@ -26,7 +26,7 @@ from messaging.items import StreamItem
 from messaging.resuming import Start, find_start
 from messaging.runtime import Runtime, current
 from messaging.sessions import Access
-from messaging.unread import InboxRef, KnownBefore, Read
+from messaging.unread import InboxRef, KnownBefore, LearntAfter, Read
 from messaging.visits import visit
 from messaging.wire import ThreadAddress
 
@@ -131,6 +131,7 @@ async def open_overview(access: Access, wishes: Wishes) -> StreamResponse:
     except BaseException:
         leave()
         raise
+    subscriber.put(StreamItem("unread"))  # what changed since the page was made
     return StreamResponse(EventStream(runtime, subscriber, None, wishes, Start(), leave, ""))
 
 
@@ -278,8 +279,12 @@ class EventStream:
             if doubtful:
                 # They were handed out by the other feed, unless they came late: then the ledger learnt of them later.
                 store, moment = self._runtime.ledger, had.sent_at + _SAME_MOMENT
-                known |= {m.id for m in messages if m.id in doubtful and not m.is_answer}
                 known |= await store.known_before(KnownBefore(self._inbox, frozenset(doubtful), moment))
+                others = {m.id for m in messages if m.id in doubtful and not m.is_answer}
+                if others:  # they have a receipt only if they came late
+                    await store.flush()
+                    late = await store.learnt_after(LearntAfter(self._inbox, moment, had.order))
+                    known |= others - {message_id for _, message_id in late}
         return [item for item in items if item.is_edit or item.message is None or item.message.id not in known]
 
     def _write(self, item: StreamItem) -> bytes:

@@ -400,23 +400,34 @@ def settle(settlements: Sequence[Settlement]) -> dict[Settlement, bool]:
 def _drop_what_is_gone(
     settlements: Sequence[Settlement], topics: dict[tuple[int, str], LockedTopic]
 ) -> dict[Settlement, bool]:
-    wanted: dict[int, tuple[Settlement, Mapping[str, str]]] = {}
-    for one in settlements:
-        for scope, messages in one.whole.items():
-            topic = topics.get((one.inbox.pk, topic_key(scope)))
-            if topic is not None:
-                wanted[topic.pk] = (one, messages)
     gone: dict[int, Settlement] = {}
-    for pk, receipt, message_id, order in statements.unread_of([(pk, one.asked_at) for pk, (one, _) in wanted.items()]):
-        one, messages = wanted[pk]
-        newest = max(messages.values(), default="") if one.may_lag else "~"
-        if message_id not in messages and order <= newest:
-            gone[receipt] = one
+    for wanted in _in_rounds(settlements, topics):
+        asked = [(pk, one.asked_at) for pk, (one, _) in wanted.items()]
+        for pk, receipt, message_id, order in statements.unread_of(asked):
+            one, messages = wanted[pk]
+            newest = max(messages.values(), default="") if one.may_lag else "~"
+            if message_id not in messages and order <= newest:
+                gone[receipt] = one
     due = sorted(gone)
     for start in range(0, len(due), _BATCH):
         Receipt.objects.filter(pk__in=due[start : start + _BATCH]).delete()
     dropped = set(gone.values())
     return {one: one in dropped for one in settlements}
+
+
+def _in_rounds(
+    settlements: Sequence[Settlement], topics: dict[tuple[int, str], LockedTopic]
+) -> list[dict[int, tuple[Settlement, Mapping[str, str]]]]:
+    """What is wanted of whole topics; in each round a topic stands once."""
+    rounds: list[dict[int, tuple[Settlement, Mapping[str, str]]]] = [{}]
+    for one in settlements:
+        for scope, messages in one.whole.items():
+            topic = topics.get((one.inbox.pk, topic_key(scope)))
+            if topic is not None:
+                if topic.pk in rounds[-1]:
+                    rounds.append({})
+                rounds[-1][topic.pk] = (one, messages)
+    return rounds
 
 
 @transaction.atomic

@@ -99,6 +99,17 @@ def test_each_cursor_names_what_its_holder_was_given_and_no_more() -> None:
     assert [names(missed(here, item.cursor)) for item in replay] == [["m003", "m004"], ["m004"], []]
 
 
+def test_no_cursor_vouches_for_what_nobody_has_compared() -> None:
+    """D1: this feed's stream left out a message; whoever is given a later one before that is known comes back for it."""
+    here, there = outlet(), outlet()
+    there.began_at -= timedelta(minutes=1)
+    had = handing_out(1, at=here)
+    handing_out(1, 3, at=there)
+    (item,) = missed(there, had)
+    handing_out(2, at=there)
+    assert names(missed(there, item.cursor)) == ["m002"]
+
+
 class Site:
     """A runtime and a feed whose process has just begun; upstream's history holds what it is given."""
 

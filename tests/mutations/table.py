@@ -242,7 +242,7 @@ MUTANTS = [
         "D5",
         "messaging/ledger.py",
         "                self._hub.tell(person_key(inbox.address.participant_id), "
-        '{"what": "unread", "inbox": inbox.told()})\n',
+        '{"what": what, "inbox": inbox.told()})\n',
         "",
         f"{_PROMISES}test_a_tab_of_another_process_that_hears_nothing_itself_is_told",
     ),

@@ -51,6 +51,7 @@ class Command(BaseCommand):
             feed = runtime.feeds.open(inbox, runtime.client.bearer(None))
             feed.attach(subscriber)
             await feed.connected()
+            await runtime.ledger.stored_counts(inbox)  # what changes from here on is told
             self._say({"event": "connected", "threadId": feed.thread_id}, is_json=is_json)
             await self._follow(runtime, subscriber, is_json=is_json, seconds=seconds)
 
