@@ -220,7 +220,7 @@ class Needs:
     upstream_watch_calls: float
 
 
-_PAUSE_SECONDS = 0.025  # between a process' batches of receipts, writing included
+_PAUSE_SECONDS = 0.15  # between a process' batches of receipts
 _RECEIPT_BYTES = 450  # row and indexes
 _KEPT_DAYS = 30
 _COMPARE_SECONDS = 60

@@ -100,7 +100,7 @@ def test_each_cursor_names_what_its_holder_was_given_and_no_more() -> None:
 
 
 def test_no_cursor_vouches_for_what_nobody_has_compared() -> None:
-    """D1: this feed's stream left out a message; whoever is given a later one before that is known comes back for it."""
+    """D1: this feed's stream left out a message; whoever is given a later one first comes back for it."""
     here, there = outlet(), outlet()
     there.began_at -= timedelta(minutes=1)
     had = handing_out(1, at=here)
