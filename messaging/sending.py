@@ -78,7 +78,9 @@ async def _send(runtime: Runtime, inbox: InboxRef, access: Access, outgoing: Out
     try:
         thread_id = await _deliver(runtime, inbox, access, outgoing, may_have_arrived=claim.may_have_arrived)
     except (errors.UpstreamRefused, errors.UpstreamUnconnected):
-        await runtime.ledger.run(outbox.refused, inbox, outgoing.request_id)
+        # Of this try upstream certainly has nothing; of an earlier one it may.
+        undone = outbox.unsure if claim.may_have_arrived else outbox.refused
+        await runtime.ledger.run(undone, inbox, outgoing.request_id)
         raise
     except BaseException:
         await runtime.ledger.run(outbox.unsure, inbox, outgoing.request_id)
