@@ -15,6 +15,8 @@ from messaging.wire import ThreadAddress
 
 _MAX_ITEMS = 256
 _MAX_BYTES = 1 << 20
+_ONE_WRITE_BYTES = 16 << 10
+"""A server takes a few times as much before it has to wait for the reader."""
 DROPS_QUEUE = ("lagging", "signed-out", "forbidden", "client")
 _COUNT_SECONDS = 150
 """How long another process' count of streams is believed; it is told again every minute."""
@@ -45,11 +47,13 @@ class Subscriber:
             return
         self._items.append(item)
         self._bytes += len(item.json)
-        if self._waiter is None or self._is_due:
+        if self._waiter is None:
             return
         if self.rush is None:
             self.wake()
-        else:  # what comes in one go is written in one go
+        elif self._bytes > _ONE_WRITE_BYTES:
+            self._hurry()
+        elif not self._is_due:  # what comes in one go is written in one go
             self._is_due = True
             asyncio.get_running_loop().call_soon(self._hurry)
 
