@@ -188,12 +188,12 @@ async def test_it_looks_in_history_before_it_sends_again(site: Site, alice: Pers
 async def test_a_try_that_upstream_refuses_does_not_forget_the_one_before(site: Site, alice: Person) -> None:
     """The first may have arrived (it has); the second only says that it has not; the third has to look again."""
     site.xians.refuse(route="send", status=500, runs_handler_first=True, count=1)
-    refused(await alice.post("send", text="stored", requestId="r-3"), 503, "UPSTREAM_UNAVAILABLE")
+    refused(await alice.post("send", text="stored", requestId="refused once"), 503, "UPSTREAM_UNAVAILABLE")
     site.xians.refuse(route="history", status=403, body='{"message":"Tenant scope mismatch"}', count=1)
-    refused(await alice.post("send", text="stored", requestId="r-3"), 502, "UPSTREAM_REJECTED")
-    answer = await alice.post("send", text="stored", requestId="r-3")
+    refused(await alice.post("send", text="stored", requestId="refused once"), 502, "UPSTREAM_REJECTED")
+    answer = await alice.post("send", text="stored", requestId="refused once")
     assert answer.status_code == 200, answer.text
-    assert len([message for message in site.xians.truth() if message["requestId"] == "r-3"]) == 1
+    assert len([message for message in site.xians.truth() if message["requestId"] == "refused once"]) == 1
 
 
 @pytest.mark.parametrize(
