@@ -183,6 +183,9 @@ class Gaps:
             log.warning("inbox %s could not be compared: %s", self._inbox.pk, problem.detail)
             self._say_behind(is_behind=True)
             self.look_again(_RETRY_SECONDS)
+        except asyncio.CancelledError:  # whoever asked for it has gone; what was due with it still is
+            self.look_again()
+            raise
         else:
             self._say_behind(is_behind=False)
             return pages
@@ -373,9 +376,7 @@ class Gaps:
             stored = await ledger.topic_states(self._inbox)
             for scope in difference.gone:
                 self.forget_topic(scope)
-                if (
-                    self._expected is not None and scope in stored
-                ):  # others may have heard answers there that we haven't
+                if scope in stored and self._expected is not None:  # others may have heard answers that we haven't
                     self._expected[scope] = stored[scope]
 
     def _back(self, recovered: int) -> None:

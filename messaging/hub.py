@@ -198,7 +198,7 @@ class Hub:
 
         Not to these where it is the first that is told here: their streams are just being opened and begin with it.
         """
-        for subscriber in self._by_person.get(person, ()):
+        for subscriber in tuple(self._by_person.get(person, ())):
             if subscriber.is_overview:
                 subscriber.put(item)
         if item.address is not None and not to_overviews_only:
