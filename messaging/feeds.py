@@ -28,7 +28,6 @@ from messaging.wire import Message, ThreadAddress
 
 log = logging.getLogger(__name__)
 
-_from_stream = metrics.messages_received.labels("stream")
 _BLIND_SECONDS = (0.25, 4.0)
 """When to compare after `connected`: upstream attaches its listener only after announcing it (U2)."""
 _AFTER_SENDING = 3.0
@@ -215,7 +214,7 @@ class Feed:
         elif self.outlet.is_old(message):
             self.gaps.set_aside(message, json, event)
         else:
-            _from_stream.inc()
+            metrics.messages_received["stream"] += 1
             self.gaps.expect(message)
             self.outlet.hand_out(message, json, event)
             self._compare_if_crowded()

@@ -27,7 +27,6 @@ log = logging.getLogger(__name__)
 
 _COMPARE_SECONDS = 60
 _RETRY_SECONDS = 5
-_from_history = metrics.messages_received.labels("history")
 _SAME_LOOK = 0.05
 _MISSING_SECONDS = 12
 _NO_COUNT = -(10**9)
@@ -349,7 +348,7 @@ class Gaps:
             is_new_to_ledger = message.id not in familiar and message.order > _floor(known, message.scope)
             is_news = self.is_complete and is_new_to_ledger
         if message.is_streamed and is_news:
-            _from_history.inc()
+            metrics.messages_received["history"] += 1
             self._outlet.hand_out(message)
             return 1
         if message.is_answer and message.id not in familiar:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from types import MappingProxyType
 
 from messaging.wire import GENERAL, Message, ThreadAddress
+
+_NONE: Mapping[str, int] = MappingProxyType({})
 
 
 @dataclass(slots=True)
@@ -31,7 +34,7 @@ class StreamItem:
     topic: str = GENERAL
     unread_count: int = 0
     total: int = 0
-    counts: dict[str, int] = field(default_factory=dict)
+    counts: Mapping[str, int] = _NONE
     count: int = 0
     since: datetime | None = None
     until: datetime | None = None

@@ -86,7 +86,7 @@ class Outlet:
         self.head = ""
         self.proven = _NOWHERE
         self.began_at = datetime.now(UTC)
-        self._behind: dict[str, str] = {}  # what was handed out behind `proven`: place to id
+        self._behind: dict[str, tuple[str, str]] = {}  # what was handed out behind `proven`: place to id and mark
         self._span: Span | None = None  # before `proven`, but not yet compared: more than cursors can name
         self._old_ids: set[str] = set()  # of what was handed out or noted with a place before `start`
         self._marks = ""
@@ -183,7 +183,7 @@ class Outlet:
             self.head, self._head_since = message.order, time.monotonic()
         self._put_behind(message)
         item = self._item(message, json, event)
-        item.cursor = self.cursor()
+        item.cursor = self.sealer.write(self.proven, item.sent_ms, self._marks, self._span_text)
         self._ring.append(item)
         self._ring_bytes += len(item.json)
         self._trim()
@@ -233,8 +233,9 @@ class Outlet:
         if message.order in self._behind:
             return
         if message.order > self.proven:
-            self._behind[message.order] = message.id
-            self._marks += mark(message.id)
+            its_mark = mark(message.id)
+            self._behind[message.order] = (message.id, its_mark)
+            self._marks += its_mark
             if len(self._behind) > MOST_MARKS:
                 self._sum_up()
         elif self._span is not None and message.order > self._span.start:
@@ -244,7 +245,7 @@ class Outlet:
         """No comparison came in time: of the older half only count and sum are kept."""
         places = sorted(self._behind)[: MOST_MARKS // 2]
         span = self._span or Span(self.proven)
-        self._set_span(span.with_(self._behind[place] for place in places))
+        self._set_span(span.with_(self._behind[place][0] for place in places))
         self._move_to(places[-1])
 
     def _set_span(self, span: Span | None) -> None:
@@ -253,7 +254,7 @@ class Outlet:
     def _move_to(self, order: str) -> None:
         self.proven = order
         self._behind = {place: its for place, its in self._behind.items() if place > order}
-        self._marks = "".join(map(mark, self._behind.values()))
+        self._marks = "".join([its_mark for _, its_mark in self._behind.values()])
 
     # -- coming back ------------------------------------------------------------------------------------------
 

@@ -46,7 +46,7 @@ class InboxRef:
         return cls(told["pk"], ThreadAddress(**names))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Record:
     """Remember one answer; it is unread unless it is known already or settled. What is no answer counts as read."""
 
@@ -73,7 +73,7 @@ class Read:
     message_ids: frozenset[str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TopicState:
     """What upstream's topic list should show of a topic: its message count and newest time.
 
