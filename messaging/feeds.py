@@ -147,16 +147,21 @@ class Feed:
             self.address, StreamItem("status", state="reconnecting", attempt=failures, retry_in_seconds=wait)
         )
 
-    def _take(self, event: sse.Event) -> None:
-        if event.event == "connected":
-            self._connected(event)
-        elif event.event == "heartbeat":
-            if not self._is_proven:
-                self._is_proven = True
-                self.gaps.look_again()
-        else:
-            self._is_proven = True
-            self._take_message(event)
+    def _take(self, events: list[sse.Event]) -> None:
+        hub = self._around.hub
+        hub.hold()
+        try:
+            for event in events:
+                if event.event == "connected":
+                    self._connected(event)
+                elif event.event != "heartbeat":
+                    self._is_proven = True
+                    self._take_message(event)
+                elif not self._is_proven:
+                    self._is_proven = True
+                    self.gaps.look_again()
+        finally:
+            hub.release()
 
     def _connected(self, event: sse.Event) -> None:
         try:

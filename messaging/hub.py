@@ -40,24 +40,29 @@ class Subscriber:
         self._is_due = False  # somebody is about to rush
 
     def put(self, item: StreamItem) -> None:
+        """Queue an item, and let the reader look up soon: what comes in one go is written in one go."""
+        if self.queue(item) and not self._is_due:
+            self._is_due = True
+            asyncio.get_running_loop().call_soon(self.hurry)
+
+    def queue(self, item: StreamItem) -> bool:
+        """Queue an item; whether somebody has to `hurry` the reader, which waits."""
         if self.closed_because is not None:
-            return
+            return False
         if len(self._items) >= _MAX_ITEMS or self._bytes > _MAX_BYTES:
             self.close("lagging")
-            return
+            return False
         self._items.append(item)
         self._bytes += len(item.json)
         if self._waiter is None:
-            return
-        if self.rush is None:
-            self.wake()
-        elif self._bytes > _ONE_WRITE_BYTES:
-            self._hurry()
-        elif not self._is_due:  # what comes in one go is written in one go
-            self._is_due = True
-            asyncio.get_running_loop().call_soon(self._hurry)
+            return False
+        if self._bytes > _ONE_WRITE_BYTES:
+            self.hurry()
+            return False
+        return True
 
-    def _hurry(self) -> None:
+    def hurry(self) -> None:
+        """Let a reader that waits have what is queued."""
         self._is_due = False
         is_waiting = self._waiter is not None and not self._waiter.done()
         if self._items and is_waiting and (self.rush is None or not self.rush()):
@@ -116,6 +121,7 @@ class Hub:
         self._by_inbox: dict[ThreadAddress, set[Subscriber]] = {}
         self._by_person: dict[str, set[Subscriber]] = {}
         self._elsewhere: dict[str, dict[str, tuple[int, float]]] = {}
+        self._held: dict[Subscriber, None] | None = None
         self._is_deserted = asyncio.Event()
         self.when_deserted: Callable[[str], object] = lambda _person: None
         """Told of each person whose last reader has gone."""
@@ -190,8 +196,21 @@ class Hub:
         """Hand an item to every reader of an inbox, waiting for none of them."""
         readers = self._by_inbox.get(address, ())
         item.is_shared = len(readers) > 1
+        held = self._held
         for subscriber in tuple(readers):
-            subscriber.put(item)
+            if held is None:
+                subscriber.put(item)
+            elif subscriber.queue(item):
+                held[subscriber] = None
+
+    def hold(self) -> None:
+        """Keep what is published from here on, until `release` lets every reader look up once. Nobody may wait."""
+        self._held = {}
+
+    def release(self) -> None:
+        held, self._held = self._held or {}, None
+        for subscriber in held:
+            subscriber.hurry()
 
     def publish_count(self, person: str, item: StreamItem, *, to_overviews_only: bool) -> None:
         """Hand an inbox's new count to the person's overviews and to that inbox's readers.
@@ -202,8 +221,7 @@ class Hub:
             if subscriber.is_overview:
                 subscriber.put(item)
         if item.address is not None and not to_overviews_only:
-            for subscriber in tuple(self._by_inbox.get(item.address, ())):
-                subscriber.put(item)
+            self.publish(item.address, item)
 
     # -- other processes --------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import batched
 
 from django.db import Error as DatabaseError
 from django.db import InterfaceError, InternalError, OperationalError, close_old_connections
@@ -50,9 +51,9 @@ _SAID_AT_ONCE = 16
 _FLUSH_SECONDS = 5
 _PAUSE_SECONDS = 0.15
 _MANY = 100
-_LONG_PAUSE_SECONDS = 0.4
+_LONG_PAUSE_SECONDS = 0.6
 """Between batches, and after one of many: receipts are written, and counts told, together. Whoever waits for them to be
-written hurries it."""
+written hurries it. Writing and telling included, a count is no older than a second (interfaces.md D5)."""
 _SHORTEST_PAUSE = 0.03
 """In a herd somebody always waits."""
 _RETRY_SECONDS = (0.2, 0.5, 1, 2, 5)
@@ -102,7 +103,7 @@ class Ledger:
         Unless they came late, handed out (`late_at`) after messages that stand behind them: a reader who resumes from
         history would not be shown them otherwise.
         """
-        if message.is_answer or late_at is not None:
+        if late_at is not None or message.is_answer:
             self._queue(Record(inbox, message, late_at or datetime.now(UTC)))
 
     def move(self, inbox: InboxRef, message: Message) -> None:
@@ -270,10 +271,12 @@ class Ledger:
             if self._retry is None:
                 self._retry = asyncio.get_running_loop().call_later(_RETRY_SECONDS[-1], self._try_again)
             raise
-        for number, (inbox, by_topic) in enumerate(found.items(), start=1):
-            self._show(inbox, by_topic)
-            if number % _SAID_AT_ONCE == 0:
-                await asyncio.sleep(0)
+        for some in batched(found.items(), _SAID_AT_ONCE, strict=False):
+            self._hub.hold()
+            for inbox, by_topic in some:
+                self._show(inbox, by_topic)
+            self._hub.release()
+            await asyncio.sleep(0)
         return found
 
     def _try_again(self) -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 from messaging import metrics
 from messaging.cursors import MOST_MARKS, Cursor, Sealer, Span, mark
@@ -182,23 +183,21 @@ class Outlet:
         if message.order >= self.head:
             self.head, self._head_since = message.order, time.monotonic()
         self._put_behind(message)
-        item = self._item(message, json, event)
+        item = item_of(message, json, event, sent_ms=self._now_ms())
         item.cursor = self.sealer.write(self.proven, item.sent_ms, self._marks, self._span_text)
         self._ring.append(item)
         self._ring_bytes += len(item.json)
-        self._trim()
+        if len(self._ring) > _RING_ITEMS or self._ring_bytes > _RING_BYTES:
+            self._trim()
         self._around.ledger.record(self._inbox, message, late_at=self._late_at() if is_late else None)
         self._around.hub.publish(self._inbox.address, item)
 
     def edit(self, message: Message, json: str, event: str) -> None:
         """A message that was shown before, changed: pages replace it, and nobody counts it (U4)."""
-        item = self._item(message, json, event)
+        item = item_of(message, json, event, sent_ms=self._now_ms())
         item.is_edit = True
         self._around.ledger.move(self._inbox, message)
         self._around.hub.publish(self._inbox.address, item)
-
-    def _item(self, message: Message, json: str, event: str) -> StreamItem:
-        return item_of(message, json, event, sent_ms=self._now_ms())
 
     # -- cursors ----------------------------------------------------------------------------------------------
 
@@ -326,6 +325,7 @@ def earlier(order: str, by: timedelta) -> str:
     return order_at(datetime.fromtimestamp(max(micros, 0) / 1_000_000, UTC))
 
 
+@lru_cache(maxsize=64)
 def _event_name(name: str) -> str:
     """The name under which a message type goes out: upstream's own, unless it could be taken for one of ours."""
     if name in _OWN_EVENTS or len(name) > _LONGEST_EVENT_NAME or not name.isprintable() or ":" in name:

@@ -172,8 +172,8 @@ class UpstreamClient:
         query = {**_conversation(address), **({"topic": topic} if topic else {})}
         await self._call("DELETE", _messaging(address, "messages"), bearer, params=query)
 
-    async def listen(self, address: ThreadAddress, *, bearer: str, hear: Callable[[sse.Event], None]) -> NoReturn:
-        """Read the event stream until it ends; `hear` is called with each event, at once where its bytes arrive.
+    async def listen(self, address: ThreadAddress, *, bearer: str, hear: Callable[[list[sse.Event]], None]) -> NoReturn:
+        """Read the event stream until it ends; `hear` is called with the events that arrive, at once and some at once.
 
         Raises UpstreamTimeout after 2.5 heartbeats without a byte, UpstreamUnavailable when the stream ends, and
         what `hear` raises, which ends it.
@@ -284,7 +284,7 @@ class _Events:
 
     __slots__ = ("_all_heard", "_decoder", "_hear", "_is_proven", "_rest", "_tap")
 
-    def __init__(self, tap: Tap, hear: Callable[[sse.Event], None]) -> None:
+    def __init__(self, tap: Tap, hear: Callable[[list[sse.Event]], None]) -> None:
         self._tap = tap
         self._hear = hear
         self._decoder = sse.Decoder()
@@ -305,22 +305,20 @@ class _Events:
         if self._rest:
             self._rest += events
             return
-        for event in events[:_AT_ONCE]:
-            self._one(event)
-        if len(events) > _AT_ONCE:
+        if not self._is_proven:
+            self._is_proven = any(event.event != "connected" for event in events)
+        if len(events) <= _AT_ONCE:
+            self._hear(events)
+        else:
             self._rest = events[_AT_ONCE:]
             self._tap.pause()
             asyncio.get_running_loop().call_soon(self._go_on)
-
-    def _one(self, event: sse.Event) -> None:
-        self._is_proven = self._is_proven or event.event != "connected"
-        self._hear(event)
+            self._hear(events[:_AT_ONCE])
 
     def _go_on(self) -> None:
         events, self._rest = self._rest[:_AT_ONCE], self._rest[_AT_ONCE:]
         try:
-            for event in events:
-                self._one(event)
+            self._hear(events)
         except errors.MessagingError as problem:
             self._rest = []
             self._tap.end(problem)

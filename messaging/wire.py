@@ -42,6 +42,7 @@ STREAM_KEYS = (
 )
 """The keys of a message on the stream; history has more (xians-api.md 1.1.4)."""
 
+_TEXT_KEYS = ("id", "scope", "direction", "messageType", "text", "requestId", "createdBy")
 _USUAL_KEYS = frozenset(STREAM_KEYS) - {"workflowType"}  # absent on older servers
 _OBJECT_ID = re.compile(r"[0-9a-f]{24}")
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
@@ -77,7 +78,7 @@ def topic_key(scope: str) -> str:
 
 def order_of(created_at: datetime, message_id: str) -> str:
     """The place of a message in its inbox: sorts as text by creation time, then id."""
-    return f"{order_at(created_at)}{_plain_id(message_id)}"
+    return order_at(created_at) + (message_id if _PLAIN_ID.fullmatch(message_id) else _plain_id(message_id))
 
 
 def order_at(moment: datetime) -> str:
@@ -90,8 +91,6 @@ def order_at(moment: datetime) -> str:
 
 
 def _plain_id(message_id: str) -> str:
-    if _PLAIN_ID.fullmatch(message_id):
-        return message_id
     return "~" + hashlib.sha256(message_id.encode("utf-8", "replace")).hexdigest()[:24]
 
 
@@ -199,8 +198,10 @@ def message(raw: Any, *, event: str | None = None, keeps_raw: bool = True, is_cl
     if not isinstance(raw, dict):
         raise UpstreamMisbehaved(f"a message must be an object, not {type(raw).__name__}")
     get = raw.get if raw.keys() >= _USUAL_KEYS else folded(raw).get
-    text_of = _text if is_clean else text_or_none
-    identity = text_of(get("id"))
+    texts = [value if isinstance(value, str) else None for value in map(get, _TEXT_KEYS)]
+    if not is_clean:
+        texts = [value and clean(value) for value in texts]
+    identity, scope, direction, kind, text, request_id, created_by = texts
     if not identity:
         raise UpstreamMisbehaved("a message without an id")
     if len(identity) > _LONGEST_ID:
@@ -210,19 +211,15 @@ def message(raw: Any, *, event: str | None = None, keeps_raw: bool = True, is_cl
         identity,
         created_at,
         order_of(created_at, identity),
-        text_of(get("scope")) or GENERAL,
-        text_of(get("direction")) or "",
-        text_of(get("messageType")) or event or "unknown",
-        text_of(get("text")),
+        scope or GENERAL,
+        direction or "",
+        kind or event or "unknown",
+        text,
         get("data"),
-        text_of(get("requestId")),
-        text_of(get("createdBy")),
+        request_id,
+        created_by,
         raw if keeps_raw else _NOT_KEPT,
     )
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
 
 
 def is_clean(text: str) -> bool:

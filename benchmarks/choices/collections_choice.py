@@ -88,8 +88,7 @@ async def _child(*, is_spared: bool) -> None:
     for number in range(_MESSAGES):
         feed, subscriber = readers[number % _STREAMS]
         now = time.perf_counter_ns()
-        for event in sse.Decoder().feed(threads[number % _STREAMS].write(now, stamps.at(now))):
-            feed._take(event)
+        feed._take(sse.Decoder().feed(threads[number % _STREAMS].write(now, stamps.at(now))))
         for item in subscriber.take():
             item.bytes_for(streams.for_api)
     used = time.process_time() - before
