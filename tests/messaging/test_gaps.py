@@ -1,0 +1,185 @@
+"""Comparing when the database or whoever asked for it fails in the middle (docs/delivery.md): nothing is forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from messaging import errors, wire
+from messaging.gaps import Gaps
+from messaging.items import StreamItem
+from messaging.outlet import Outlet, Surroundings
+from messaging.unread import Familiar, InboxRef, Settlement, TopicState
+from messaging.wheel import Wheel
+from messaging.wire import Message, ThreadAddress
+
+PATIENCE = 10.0
+ADDRESS = ThreadAddress("acme", "Invoice Helper", "Nordic desk", "alice@acme.example")
+INBOX = InboxRef(1, ADDRESS)
+START = datetime.now(UTC)
+
+
+def message(number: int) -> Message:
+    moment = (START + timedelta(seconds=number)).isoformat()
+    return wire.message({"id": f"m{number:03d}", "createdAt": moment, "direction": "Outgoing", "messageType": "Chat"})
+
+
+class World:
+    """Upstream, the ledger and the hub around one inbox's gaps; `fails` are the ledger's calls that fail."""
+
+    def __init__(self) -> None:
+        self.history_rows: list[Message] = []
+        self.fails: set[str] = set()
+        self.asked = asyncio.Event()
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
+        self.overflowed: set[InboxRef] = set()
+        self.dropped: set[InboxRef] = set()
+        self.recorded: list[str] = []
+        self.shown: list[StreamItem] = []
+        self.settled: list[Settlement] = []
+        self.lists_read = 0
+        self.is_crowded = False
+        self.asked_for_crowd = asyncio.Event()
+        around = Surroundings(
+            client=self,  # type: ignore[arg-type]
+            ledger=self,  # type: ignore[arg-type]
+            hub=self,  # type: ignore[arg-type]
+            wheel=Wheel(),
+            secret=b"secret",
+            grace_seconds=0,
+            is_crowded=self._tell_crowd,
+        )
+        self.outlet = Outlet(INBOX, around)
+        self.outlet.begin(wire.order_at(START))
+        self.gaps = Gaps(INBOX, around, self.outlet, lambda: True, lambda: "", on_refused=self.refused)
+
+    def refused(self, problem: errors.UpstreamRefused) -> None:
+        raise AssertionError(problem)
+
+    def _tell_crowd(self) -> bool:
+        self.asked_for_crowd.set()
+        return self.is_crowded
+
+    def _try(self, call: str) -> None:
+        if call in self.fails:
+            raise errors.LedgerUnavailable(call)
+
+    # -- upstream ---------------------------------------------------------------------------------------------
+
+    async def topics(self, *_: object, **__: object) -> wire.TopicPage:
+        self.lists_read += 1
+        self.asked.set()
+        await self.may_answer.wait()
+        rows = self.history_rows
+        listed = [wire.TopicSummary("", len(rows), max(row.created_at for row in rows))] if rows else []
+        return wire.TopicPage(listed, 1, 200, len(listed), 1, has_more=False)
+
+    async def history(self, *_: object, **__: object) -> wire.HistoryPage:
+        return wire.HistoryPage(sorted(self.history_rows, key=lambda row: row.order, reverse=True), is_last=True)
+
+    # -- the ledger -------------------------------------------------------------------------------------------
+
+    async def topic_states(self, _: InboxRef) -> dict[str, TopicState]:
+        return {}
+
+    async def flush(self) -> None:
+        self._try("flush")
+
+    async def familiar(self, _: Familiar) -> set[str]:
+        self._try("familiar")
+        return set()
+
+    async def settle(self, settlement: Settlement) -> None:
+        self._try("settle")
+        self.settled.append(settlement)
+
+    def record(self, _: InboxRef, its: Message, *, late_at: datetime | None = None) -> None:
+        self.recorded.append(its.id)
+
+    def move(self, _: InboxRef, its: Message) -> None:
+        raise AssertionError(f"{its.id} was taken for an edit")
+
+    # -- the hub ----------------------------------------------------------------------------------------------
+
+    def publish(self, _: ThreadAddress, item: StreamItem) -> None:
+        self.shown.append(item)
+
+    def ids_shown(self) -> list[str]:
+        return [item.message.id for item in self.shown if item.kind == "message" and item.message is not None]
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(PATIENCE):
+            while not condition():
+                await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+async def world() -> World:
+    world = World()
+    await world.gaps.prepare()
+    return world
+
+
+async def test_what_the_database_would_not_settle_is_settled_by_the_next_comparison(world: World) -> None:
+    """F65: the list then looks as it did before, so only what we expect of it can tell that it is news."""
+    world.history_rows = [message(1)]
+    world.fails = {"settle"}
+    assert await world.gaps.compare() is None
+    assert not world.gaps.is_complete
+    world.fails = set()
+    assert await world.gaps.compare() is not None
+    (settlement,) = world.settled
+    assert [(topic.scope, topic.message_count) for topic in settlement.topics] == [("", 1)]
+    assert world.ids_shown() == ["m001"], "shown once, however often it is compared"
+    assert world.gaps.is_complete
+
+
+@pytest.mark.parametrize("call", ["familiar", "flush"])
+async def test_what_was_set_aside_waits_for_a_database_that_is_away(world: World, call: str) -> None:
+    """F65: it came by the stream, and says that it is older than the stream; history may not have it for long."""
+    late = replace(message(1), id="late", order=wire.order_of(START - timedelta(seconds=5), "late"))
+    world.gaps.set_aside(late, "{}", "Chat")
+    world.fails = {call}
+    assert await world.gaps.compare() is None
+    assert world.ids_shown() == []
+    world.fails = set()
+    assert await world.gaps.compare() is not None
+    assert world.ids_shown() == ["late"]
+    assert world.recorded == ["late"]
+
+
+async def test_a_look_that_was_due_with_a_comparison_comes_although_the_asker_has_gone(world: World) -> None:
+    """It waits while many streams are being opened, one of them compares in its place, and its reader goes (U2)."""
+    world.is_crowded = True
+    world.gaps.look_again()
+    await asyncio.wait_for(world.asked_for_crowd.wait(), PATIENCE)  # it is due, and put off
+    world.may_answer.clear()
+    asking = asyncio.create_task(world.gaps.compare())
+    await asyncio.wait_for(world.asked.wait(), PATIENCE)
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    world.gaps.look_again(600)
+    world.is_crowded = False
+    world.history_rows = [message(1)]
+    world.may_answer.set()
+    await world.until(lambda: world.ids_shown() == ["m001"])
+    world.gaps.end()
+
+
+async def test_those_who_want_a_comparison_at_one_time_share_one(world: World) -> None:
+    """What one of them reads was begun after all of them asked; who asks later is given a newer one."""
+    world.may_answer.clear()
+    first = asyncio.create_task(world.gaps.compare())
+    await asyncio.wait_for(world.asked.wait(), PATIENCE)
+    others = [asyncio.create_task(world.gaps.compare()) for _ in range(5)]
+    await asyncio.sleep(0)
+    world.may_answer.set()
+    found = await asyncio.gather(first, *others)
+    assert world.lists_read == 2
+    assert found[0] is not found[1]
+    assert all(pages is found[1] for pages in found[1:])
