@@ -105,7 +105,7 @@ class Ledger:
         history would not be shown them otherwise.
         """
         if late_at is not None or message.is_answer:
-            self._queue(Record(inbox, message, late_at or datetime.now(UTC)))
+            self._queue(Record(inbox, message, late_at or datetime.now(UTC), late_at is not None))
 
     def move(self, inbox: InboxRef, message: Message) -> None:
         """A known answer was changed upstream, and may stand in another topic now: its receipt goes with it."""

@@ -64,7 +64,10 @@ class Receipt(models.Model):
     message_id = models.CharField(max_length=255)
     order = models.CharField(max_length=64, editable=False)
     created_at = models.DateTimeField(help_text="When upstream stored the message.")
-    known_at = models.DateTimeField(help_text="When we first heard of it.")
+    known_at = models.DateTimeField(help_text="When we first heard of it; a second later where it came late.")
+    came_late = models.BooleanField(
+        default=False, db_default=False, editable=False, help_text="Handed out with a place before newer ones."
+    )
     read_at = models.DateTimeField(null=True)
 
     class Meta:

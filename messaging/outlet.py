@@ -17,7 +17,7 @@ from messaging.cursors import MOST_MARKS, Cursor, Sealer, Span, mark
 from messaging.hub import Hub
 from messaging.items import StreamItem
 from messaging.ledger import Ledger
-from messaging.unread import InboxRef
+from messaging.unread import PUT_OFF, InboxRef
 from messaging.upstream import UpstreamClient
 from messaging.wheel import Wheel
 from messaging.wire import Message, order_at, stream_json
@@ -29,7 +29,7 @@ _IDS = 2_048
 _duplicates = metrics.messages_dropped.labels("duplicate")
 _OLD_IDS = 2_000
 _NOTED = -1  # no hash is -1
-_SAME_MOMENT_MS = 1000
+_SAME_MOMENT_MS = PUT_OFF // timedelta(milliseconds=1)
 _SETTLING = timedelta(seconds=5)
 """How long after its creation time a message may be stored at the latest, as far as we rely on it."""
 _NOWHERE = "0" * 17 + "-"

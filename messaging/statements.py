@@ -31,6 +31,7 @@ class NewReceipt(NamedTuple):
     order: str
     created_at: datetime
     known_at: datetime
+    came_late: bool
     read_at: datetime | None
 
 
@@ -117,17 +118,19 @@ def mark_read(reads: Collection[NamedReceipt]) -> None:
     )
 
 
-def known_by(asked: Sequence[tuple[int, int, str, datetime]]) -> list[tuple[int, str]]:
-    """(number, message) of those (number, inbox, message, moment) asked about that had a receipt at the moment.
+def known_by(asked: Sequence[tuple[int, int, str, datetime, datetime]]) -> list[tuple[int, str]]:
+    """(number, message) of those (number, inbox, message, moment, moment) asked about that had a receipt at the moment:
+    at the first one, or, where the message came late, at the second.
 
     Whoever asks numbers the questions.
     """
-    names = _names(Receipt, "id", "inbox", "message_id", "known_at")
-    receipt, (number, inbox, message_id, known_at) = _table(Receipt), _quoted(names)
+    names = _names(Receipt, "id", "inbox", "message_id", "known_at", "read_at")
+    receipt, (number, inbox, message_id, known_at, second) = _table(Receipt), _quoted(names)
+    (came_late,) = _quoted(_names(Receipt, "came_late"))
     return _run(
         f"SELECT given.{number}, {receipt}.{message_id} FROM {receipt} JOIN {_given(Receipt, names)}"
         f" ON {receipt}.{inbox} = given.{inbox} AND {receipt}.{message_id} = given.{message_id}"
-        f" WHERE {receipt}.{known_at} <= given.{known_at}",
+        f" WHERE {receipt}.{known_at} <= CASE WHEN {receipt}.{came_late} THEN given.{second} ELSE given.{known_at} END",
         names,
         asked,
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.db import connection, transaction
@@ -22,6 +22,8 @@ from messaging.wire import Message, ThreadAddress, TopicSummary, order_at, topic
 _BATCH = 500
 _UNREAD = Q(receipts__isnull=False, receipts__read_at=None)
 _EVER = datetime(9999, 1, 1, tzinfo=UTC)
+PUT_OFF = timedelta(seconds=1)
+"""More than the clocks of two processes differ."""
 _END_OF_MOMENT = "~~~"
 """Sorts after every message id: the place behind all messages of one microsecond."""
 
@@ -48,11 +50,15 @@ class InboxRef:
 
 @dataclass(slots=True)
 class Record:
-    """Remember one answer; it is unread unless it is known already or settled. What is no answer counts as read."""
+    """Remember one answer; it is unread unless it is known already or settled. What is no answer counts as read.
+
+    Where it `came_late`, with a place before what was handed out already, `known_at` is PUT_OFF after the moment.
+    """
 
     inbox: InboxRef
     message: Message
     known_at: datetime
+    came_late: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +238,7 @@ def _insert(records: Sequence[Record], topics: dict[tuple[int, str], LockedTopic
                     order=message.order,
                     created_at=message.created_at,
                     known_at=record.known_at,
+                    came_late=record.came_late,
                     read_at=None if message.is_answer else record.known_at,
                 ),
             )
@@ -318,7 +325,7 @@ def known(inbox: InboxRef, message_ids: Iterable[str]) -> set[str]:
 def known_before(questions: Sequence[KnownBefore]) -> dict[KnownBefore, set[str]]:
     """The answer to each question: which of its messages had a receipt."""
     asked = [
-        (number, question.inbox.pk, message_id, question.moment)
+        (number, question.inbox.pk, message_id, question.moment, question.moment)
         for number, question in enumerate(questions)
         for message_id in question.message_ids
     ]
@@ -342,7 +349,7 @@ def familiar(questions: Sequence[Familiar]) -> dict[Familiar, set[str]]:
                 found[question].add(message.id)
             else:
                 until = question.began_at if message.order <= question.start else _EVER
-                asked.append((number, pk, message.id, until))
+                asked.append((number, pk, message.id, until, until + PUT_OFF if until < _EVER else _EVER))
     for number, message_id in statements.known_by(asked):
         found[questions[number]].add(message_id)
     return found

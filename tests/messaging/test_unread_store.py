@@ -319,6 +319,16 @@ def test_what_readers_must_have_had_is_told_question_by_question(inbox: InboxRef
     }
 
 
+def test_what_another_process_handed_out_late_before_a_feed_began_is_what_its_readers_have_had(inbox: InboxRef) -> None:
+    """D1: its receipt is dated a second later; taken for a newer one, it would be shown again when it is repeated."""
+    began_at = START + timedelta(minutes=1)
+    for number, seconds, came_late in ((1, -0.5, True), (2, 0.5, True), (3, 0.5, False)):
+        known_at = began_at + timedelta(seconds=seconds) + came_late * unread.PUT_OFF
+        unread.apply([Record(inbox, message(number), known_at, came_late)])
+    question = Familiar(inbox, [message(number) for number in (1, 2, 3)], message(9).order, began_at)
+    assert unread.familiar([question]) == {question: {"m001"}}
+
+
 def test_what_became_known_late_is_told_question_by_question(inbox: InboxRef) -> None:
     other = another_inbox(1)
     unread.apply([Record(inbox, message(number), START + timedelta(minutes=number)) for number in range(5)])
