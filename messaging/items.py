@@ -16,7 +16,8 @@ _NONE: Mapping[str, int] = MappingProxyType({})
 class StreamItem:
     """One thing that a stream tells its reader; shared by all readers, so encoded once per encoder.
 
-    `kind` is "message" (`message`, `event`, `cursor`, `json`; `is_edit`: its id was shown before), "sent" (the
+    `kind` is "message" (`message`, `event`, `cursor`, `json`; `is_edit`: its id was shown before; `came_late`: cursors
+    that went out before it may stand behind it), "sent" (the
     person's own `message`, from any tab or device), "unread" (`topic`, `unread_count`, `total`, `address`),
     "counts" (at the start of a stream: unread by topic, those that have any),
     "recovered" (`count` messages came late after a break `since`..`until`), "status" (`state`, `attempt`,
@@ -30,6 +31,7 @@ class StreamItem:
     sent_ms: int = 0
     json: str = ""
     is_edit: bool = False
+    came_late: bool = False
     address: ThreadAddress | None = None
     topic: str = GENERAL
     unread_count: int = 0

@@ -30,6 +30,8 @@ _duplicates = metrics.messages_dropped.labels("duplicate")
 _OLD_IDS = 2_000
 _NOTED = -1  # no hash is -1
 _SAME_MOMENT_MS = PUT_OFF // timedelta(milliseconds=1)
+_AGED_US = 300_000
+"""A message that is handed out so long after it was made may have been stored long after it, too."""
 _SETTLING = timedelta(seconds=5)
 """How long after its creation time a message may be stored at the latest, as far as we rely on it."""
 _NOWHERE = "0" * 17 + "-"
@@ -74,6 +76,7 @@ class Outlet:
         "_ring_bytes",
         "_span",
         "_span_text",
+        "_their_lead_us",
         "began_at",
         "head",
         "proven",
@@ -87,6 +90,7 @@ class Outlet:
         self.head = ""
         self.proven = _NOWHERE
         self.began_at = datetime.now(UTC)
+        self._their_lead_us = 0  # how much upstream's clock is before ours
         self._behind: dict[str, tuple[str, str]] = {}  # what was handed out behind `proven`: place to id and mark
         self._span: Span | None = None  # before `proven`, but not yet compared: more than cursors can name
         self._old_ids: set[str] = set()  # of what was handed out or noted with a place before `start`
@@ -108,6 +112,7 @@ class Outlet:
             self.start = start
             self.proven = max(self.proven, start)
             self.began_at = datetime.now(UTC)
+            self._their_lead_us = int(start.partition("-")[0]) - time.time_ns() // 1000
 
     def moment_ago(self, seconds: float = 0) -> str:
         """A place, by upstream's clock, before which nothing was on its way any more so many seconds ago."""
@@ -178,19 +183,27 @@ class Outlet:
     def hand_out(self, message: Message, json: str = "", event: str = "") -> None:
         """Give a message to every reader, put it into the ring and queue its receipt."""
         self.remember(message, hash(json) if json else 0)
-        compared = self._span.start if self._span is not None else self.proven
-        is_late = message.order <= compared  # anywhere else no cursor, of any process, vouches for it yet
+        item = item_of(message, json, event, sent_ms=self._now_ms())
+        item.came_late = self._is_late(message, item.sent_ms)
         if message.order >= self.head:
             self.head, self._head_since = message.order, time.monotonic()
         self._put_behind(message)
-        item = item_of(message, json, event, sent_ms=self._now_ms())
         item.cursor = self.sealer.write(self.proven, item.sent_ms, self._marks, self._span_text)
         self._ring.append(item)
         self._ring_bytes += len(item.json)
         if len(self._ring) > _RING_ITEMS or self._ring_bytes > _RING_BYTES:
             self._trim()
-        self._around.ledger.record(self._inbox, message, late_at=self._late_at() if is_late else None)
+        self._around.ledger.record(self._inbox, message, late_at=self._late_at() if item.came_late else None)
         self._around.hub.publish(self._inbox.address, item)
+
+    def _is_late(self, message: Message, now_ms: int) -> bool:
+        """Whether cursors that went out before may vouch for its place: ours, or those of a process that began after it
+        was made and before it was stored."""
+        compared = self._span.start if self._span is not None else self.proven
+        if message.order <= compared:
+            return True
+        made_us, _, _ = message.order.partition("-")
+        return now_ms * 1000 + self._their_lead_us - int(made_us) > _AGED_US
 
     def edit(self, message: Message, json: str, event: str) -> None:
         """A message that was shown before, changed: pages replace it, and nobody counts it (U4)."""
@@ -273,7 +286,8 @@ class Outlet:
         sent_ms = cursor.sent_at.timestamp() * 1000 + _SAME_MOMENT_MS
         for item in self._ring:
             assert item.message is not None
-            if item.message.order <= cursor.order and item.sent_ms > sent_ms:
+            put_off = _SAME_MOMENT_MS if item.came_late else 0
+            if item.message.order <= cursor.order and item.sent_ms + put_off > sent_ms:
                 return False  # it came late, with a place before the cursor's: the ledger knows more
         return cursor.order >= max(self.start, self._forgotten)
 

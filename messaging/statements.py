@@ -94,12 +94,21 @@ def update_surveys(surveys: Sequence[NewSurvey]) -> None:
 
 
 def insert_receipts(receipts: Sequence[NewReceipt]) -> None:
-    """Write receipts, in this order; one whose message has a receipt already changes nothing."""
+    """Write receipts, in this order; one whose message has a receipt already changes nothing.
+
+    But where both came late, the earlier of the moments counts: of two processes one is a little slower, and who was
+    handed it by the quicker one has had it.
+    """
     names = _names(Receipt, *NewReceipt._fields)
     columns = ", ".join(_quoted(names))
+    receipt, (inbox, message_id) = _table(Receipt), _quoted(_names(Receipt, "inbox", "message_id"))
+    known_at, came_late = _quoted(_names(Receipt, "known_at", "came_late"))
+    is_earlier = f"excluded.{known_at} < {receipt}.{known_at}"
     _run(
-        f"INSERT INTO {_table(Receipt)} ({columns}) SELECT {columns} FROM {_given(Receipt, names)}"
-        " WHERE true ON CONFLICT DO NOTHING",  # without a WHERE SQLite takes the ON for a join's
+        f"INSERT INTO {receipt} ({columns}) SELECT {columns} FROM {_given(Receipt, names)}"
+        " WHERE true"  # without it SQLite takes the ON for a join's
+        f" ON CONFLICT ({inbox}, {message_id}) DO UPDATE SET {known_at} = excluded.{known_at}"
+        f" WHERE {receipt}.{came_late} AND excluded.{came_late} AND {is_earlier}",
         names,
         receipts,
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from messaging import wire
 from messaging.catchup import Pages
 from messaging.hub import Subscriber
@@ -153,6 +155,22 @@ async def test_what_the_stream_brings_during_a_replay_names_what_the_replay_gave
     assert names(start.backlog) == ["m002", "m003"]
     handing_out(2, 3, at=here)
     assert missed(here, start.backlog[-1].cursor) == []
+
+
+def test_what_is_old_when_it_comes_is_late_whoever_has_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """D1: a process that began after it was made, and never heard of it, wrote cursors that stand behind it."""
+    elsewhere = Elsewhere()
+    now = START
+    monkeypatch.setattr("messaging.outlet.time.time_ns", lambda: int(now.timestamp() * 1e9))
+    here = outlet(elsewhere)
+    now += timedelta(seconds=10)
+    handing_out(9, 10, at=here)
+    assert elsewhere.late_at["m010"] is None
+    assert elsewhere.late_at["m009"] == now.replace(microsecond=now.microsecond // 1000 * 1000) + timedelta(seconds=1)
+    its = here.sealer.write(wire.order_at(now), int(now.timestamp() * 1000) - 1)
+    cursor = here.sealer.read(its)
+    assert cursor is not None
+    assert not here.reaches(cursor), "written just before, it says nothing of the late one"
 
 
 def test_what_comes_late_is_known_later_than_every_cursor_before_it_and_no_later_than_its_own() -> None:

@@ -319,6 +319,20 @@ def test_what_readers_must_have_had_is_told_question_by_question(inbox: InboxRef
     }
 
 
+def test_of_two_processes_that_heard_an_answer_late_the_quicker_one_counts(inbox: InboxRef) -> None:
+    """D1: its readers' cursors were written at that moment; but what was heard in time stays so."""
+    for number, known in ((1, [(2, True), (1, True)]), (2, [(1, True), (2, True)]), (3, [(2, False), (1, True)])):
+        for seconds, came_late in known:
+            unread.apply([Record(inbox, message(number), START + timedelta(seconds=seconds), came_late)])
+    unread.apply([Record(inbox, message(1), START)])
+    rows = Receipt.objects.order_by("message_id").values_list("message_id", "known_at")
+    assert {message_id: (known_at - START).seconds for message_id, known_at in rows} == {
+        "m001": 1,
+        "m002": 1,
+        "m003": 2,
+    }
+
+
 def test_what_another_process_handed_out_late_before_a_feed_began_is_what_its_readers_have_had(inbox: InboxRef) -> None:
     """D1: its receipt is dated a second later; taken for a newer one, it would be shown again when it is repeated."""
     began_at = START + timedelta(minutes=1)

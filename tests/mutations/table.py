@@ -145,8 +145,9 @@ MUTANTS = [
         "a message that is recorded again becomes unread again",
         "D1",
         "messaging/statements.py",
-        "ON CONFLICT DO NOTHING",
-        "ON CONFLICT (inbox_id, message_id) DO UPDATE SET read_at = excluded.read_at",
+        'SET {known_at} = excluded.{known_at}"\n'
+        '        f" WHERE {receipt}.{came_late} AND excluded.{came_late} AND {is_earlier}",',
+        'SET read_at = excluded.read_at",',
         f"{_STORE}test_what_was_read_stays_read_when_it_is_recorded_again_in_the_same_batch",
     ),
     # -- D2: only Chat from the agent counts ---------------------------------------------------------------------
