@@ -200,8 +200,8 @@ class Outlet:
         """Whether cursors that went out before may vouch for its place: ours, or those of a process that began after it
         was made and before it was stored."""
         compared = self._span.start if self._span is not None else self.proven
-        if message.order <= compared:
-            return True
+        if message.order <= compared or not message.is_answer:  # of others no receipt tells what other processes did
+            return message.order <= compared
         made_us, _, _ = message.order.partition("-")
         return now_ms * 1000 + self._their_lead_us - int(made_us) > _AGED_US
 
