@@ -84,6 +84,7 @@ class Portal:
         finally:
             for stream in mine:
                 stream.close()
+            mine.clear()  # what began in this request, and lasts, remembers its context
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         from messaging import runtime

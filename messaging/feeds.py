@@ -58,7 +58,7 @@ class Feed:
         self._summed_up, self._urgency = 0, 0  # as of the last message
         self._is_proven = False  # a heartbeat or a message came since `connected`
         self._grace: asyncio.TimerHandle | None = None
-        self._task = asyncio.create_task(self._listen(), name=f"feed {inbox.pk}")
+        self._task: asyncio.Task[None] | None = asyncio.create_task(self._listen(), name=f"feed {inbox.pk}")
         self._task.add_done_callback(self._task_done)
         metrics.feeds_open.inc()
 
@@ -249,17 +249,20 @@ class Feed:
         if self._grace is not None:
             self._grace.cancel()
         self.gaps.end()
-        if self._task is not asyncio.current_task():
+        if self._task is not None and self._task is not asyncio.current_task():
             self._task.cancel()
         metrics.feeds_open.dec()
         self._on_end(self)
         self.outlet.clear()
 
     async def aclose(self) -> None:
+        task = self._task
         self.end(None)
-        await asyncio.gather(self._task, return_exceptions=True)
+        if task is not None:
+            await asyncio.gather(task, return_exceptions=True)
 
     def _task_done(self, task: asyncio.Task[None]) -> None:
+        self._task = None  # with how it ended it knows of us: nobody should wait for the next collection
         if not task.cancelled() and task.exception() is not None:
             log.error("%s failed", task.get_name(), exc_info=task.exception())
             self.end(errors.UpstreamUnavailable("an error of ours"))

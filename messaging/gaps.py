@@ -122,8 +122,9 @@ class Gaps:
             self._set_timer()
 
     def end(self) -> None:
-        """Compare no more."""
+        """Compare no more, and know nothing of whoever compared."""
         self._is_over = True
+        self._is_live, self._bearer, self._on_refused = bool, str, lambda _: None
         if self._timer is not None:
             self._timer.cancel()
         if self._task is not None and self._task is not asyncio.current_task():

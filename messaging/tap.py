@@ -162,10 +162,13 @@ class Tap(asyncio.Protocol):
         held, self._held = self._held, b""
         self._give(held)
         self.resume()
-        while not self._is_over:
-            await self._news()
-        if self._problem is not None:
-            raise self._problem
+        try:
+            while not self._is_over:
+                await self._news()
+            if self._problem is not None:
+                raise self._problem
+        finally:
+            self._into = self._problem = None  # what it raises knows of us: let go of it now
 
     async def read(self) -> bytes:
         """The next piece of the body, b"" at its end."""
@@ -234,6 +237,7 @@ class Tap(asyncio.Protocol):
             self.end(None)
 
     def connection_lost(self, problem: Exception | None) -> None:
+        self._transport = None
         if self.status and not self._has_length and problem is None:
             self.end(None)  # it lasts as long as its connection
         elif self.status:
