@@ -188,7 +188,7 @@ class Outlet:
         if message.order >= self.head:
             self.head, self._head_since = message.order, time.monotonic()
         self._put_behind(message)
-        item.cursor = self.sealer.write(self.proven, item.sent_ms, self._marks, self._span_text)
+        item.cursor = self.cursor(item.sent_ms)
         self._ring.append(item)
         self._ring_bytes += len(item.json)
         if len(self._ring) > _RING_ITEMS or self._ring_bytes > _RING_BYTES:
@@ -214,9 +214,9 @@ class Outlet:
 
     # -- cursors ----------------------------------------------------------------------------------------------
 
-    def cursor(self) -> str:
-        """A cursor for a reader who has everything that was handed out here."""
-        return self.sealer.write(self.proven, self._now_ms(), self._marks, self._span_text)
+    def cursor(self, sent_ms: int = 0) -> str:
+        """A cursor, written at a moment (0: now), for a reader who has everything that was handed out here."""
+        return self.sealer.write(self.proven, sent_ms or self._now_ms(), self._marks, self._span_text)
 
     def _now_ms(self) -> int:
         self._last_sent_ms = max(self._last_sent_ms + 1, time.time_ns() // 1_000_000)  # no two cursors are the same

@@ -95,8 +95,8 @@ MUTANTS = [
         "a cursor promises all that is older than the newest",
         "D1",
         "messaging/outlet.py",
-        "        return self.sealer.write(self.proven, self._now_ms(), self._marks, self._span_text)\n",
-        "        return self.sealer.write(self.head or self.proven, self._now_ms())\n",
+        "        return self.sealer.write(self.proven, sent_ms or self._now_ms(), self._marks, self._span_text)\n",
+        "        return self.sealer.write(self.head or self.proven, sent_ms or self._now_ms())\n",
         f"{_PROMISES}test_what_one_process_never_heard_of_another_replays",
     ),
     mutant(
