@@ -106,7 +106,41 @@ MUTANTS = [
         '        return Start(from_memory(feed.outlet, cursor), resumed="memory", had=cursor)\n',
         '        return Start(feed.outlet.after(cursor.order), resumed="memory", had=cursor)\n',
         f"{_PROMISES}test_what_one_process_never_heard_of_another_replays",
+    ),
+    mutant(
+        "what a reader had in another process isn't named by the cursors that it is given here",
+        "D1",
+        "messaging/resuming.py",
+        '            self._sum_up(message.order)\n        return self._write(time.time_ns() // 1_000_000, "")\n',
+        "            self._sum_up(message.order)\n        self._named = [message]\n"
+        '        return self._write(time.time_ns() // 1_000_000, "")\n',
         f"{_RESUMING}test_a_reader_who_moves_takes_along_what_it_had",
+    ),
+    mutant(
+        "an answer that is old when it comes isn't taken for late",
+        "D1",
+        "messaging/outlet.py",
+        "        return now_ms * 1000 + self._their_lead_us - int(made_us) > _AGED_US\n",
+        "        return False\n",
+        f"{_RESUMING}test_what_is_old_when_it_comes_is_late_whoever_has_compared",
+    ),
+    mutant(
+        "a receipt that was made late is taken for a newer one",
+        "D1",
+        "messaging/unread.py",
+        "until + PUT_OFF if until < _EVER else _EVER",
+        "until",
+        f"{_STORE}test_what_another_process_handed_out_late_before_a_feed_began_is_what_its_readers_have_had",
+    ),
+    mutant(
+        "what the database would not settle is forgotten",
+        "D6",
+        "messaging/gaps.py",
+        "                self._expected |= "
+        "{t.scope: known.get(t.scope, catchup.NOTHING_KNOWN) for t in difference.topics}\n"
+        "                self._is_settled = False\n                raise\n",
+        "                raise\n",
+        "tests/messaging/test_gaps.py::test_what_the_database_would_not_settle_is_settled_by_the_next_comparison",
     ),
     mutant(
         "what comes during a replay keeps a cursor that doesn't name the replay",
@@ -244,7 +278,7 @@ MUTANTS = [
         "messaging/ledger.py",
         "                self._hub.tell(person_key(inbox.address.participant_id), "
         '{"what": what, "inbox": inbox.told()})\n',
-        "",
+        "                pass\n",
         f"{_PROMISES}test_a_tab_of_another_process_that_hears_nothing_itself_is_told",
     ),
     mutant(
