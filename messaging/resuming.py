@@ -17,11 +17,8 @@ from messaging.hub import Subscriber
 from messaging.items import StreamItem
 from messaging.outlet import Outlet, earlier, item_of
 from messaging.runtime import Runtime
-from messaging.unread import CountsByTopic, LearntAfter
+from messaging.unread import PUT_OFF, CountsByTopic, LearntAfter
 from messaging.wire import Message
-
-_SAME_MOMENT = timedelta(seconds=1)
-"""How far the clocks of two processes may be apart."""
 
 
 @dataclass(slots=True)
@@ -55,7 +52,7 @@ async def find_start(runtime: Runtime, feed: Feed, reader: Subscriber, text: str
     if backlog is not None:
         return Start(backlog, resumed="memory", had=None if overlap else cursor)
     now, pages = datetime.now(UTC), None
-    if not feed.is_complete or feed.gaps.compared_at < cursor.sent_at + _SAME_MOMENT:
+    if not feed.is_complete or feed.gaps.compared_at < cursor.sent_at + PUT_OFF:
         pages = (
             await feed.gaps.compare()
         )  # or what the reader had elsewhere and nobody here is not named by the next cursors
@@ -130,7 +127,7 @@ async def _behind(
 
 async def _late(runtime: Runtime, feed: Feed, cursor: Cursor, order: str) -> list[Message]:
     """What became known only after the cursor was written, though its place is before the order."""
-    known = await runtime.ledger.learnt_after(LearntAfter(feed.inbox, cursor.sent_at + _SAME_MOMENT, order))
+    known = await runtime.ledger.learnt_after(LearntAfter(feed.inbox, cursor.sent_at + PUT_OFF, order))
     messages = []
     for topic in {topic for topic, _ in known}:
         wanted = {message_id for its_topic, message_id in known if its_topic == topic}

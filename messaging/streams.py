@@ -26,7 +26,7 @@ from messaging.items import StreamItem
 from messaging.resuming import Start, find_start
 from messaging.runtime import Runtime, current
 from messaging.sessions import Access
-from messaging.unread import InboxRef, KnownBefore, LearntAfter, Read
+from messaging.unread import PUT_OFF, InboxRef, KnownBefore, LearntAfter, Read
 from messaging.visits import visit
 from messaging.wire import ThreadAddress
 
@@ -41,7 +41,6 @@ for a body (a reader may go, or stall, before)."""
 _BACKLOG_ITEMS = 64
 _GOODBYES = {"shutdown": 1, "signed-out": 0, "forbidden": 0, "lagging": 0}
 """Why we end a stream on purpose, and after how many seconds its reader may come back."""
-_SAME_MOMENT = timedelta(seconds=1)
 _HAD_SECONDS = 150
 """More than two comparisons: by then a new feed has handed out what it found of the past."""
 
@@ -278,7 +277,7 @@ class EventStream:
             doubtful = {m.id for m in messages if m.order <= had.order}
             if doubtful:
                 # They were handed out by the other feed, unless they came late: then the ledger learnt of them later.
-                store, moment = self._runtime.ledger, had.sent_at + _SAME_MOMENT
+                store, moment = self._runtime.ledger, had.sent_at + PUT_OFF
                 known |= await store.known_before(KnownBefore(self._inbox, frozenset(doubtful), moment))
                 others = {m.id for m in messages if m.id in doubtful and not m.is_answer}
                 if others:  # they have a receipt only if they came late
