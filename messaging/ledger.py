@@ -278,9 +278,11 @@ class Ledger:
             raise
         for some in batched(found.items(), _SAID_AT_ONCE):
             self._hub.hold()
-            for inbox, by_topic in some:
-                self._show(inbox, by_topic)
-            self._hub.release()
+            try:
+                for inbox, by_topic in some:
+                    self._show(inbox, by_topic)
+            finally:
+                self._hub.release()
             await asyncio.sleep(0)
         return found
 
