@@ -29,10 +29,21 @@ class LimitedConnection(psycopg.Connection[Any]):
     limit_seconds: ClassVar[float | None] = None
     worked_at = float("-inf")
     """When it was last asked whether it works, and did (monotonic)."""
+    lost_at: ClassVar[float] = float("-inf")
+    """When one of them was last found dead in use (monotonic)."""
 
     def wait(self, gen: Generator[Any, Any, Any], *args: Any, **kwargs: Any) -> Any:
         limited = gen if self.limit_seconds is None else self._limited(gen, time.monotonic() + self.limit_seconds)
-        return super().wait(limited, *args, **kwargs)
+        try:
+            return super().wait(limited, *args, **kwargs)
+        except psycopg.OperationalError:
+            if self.broken:
+                LimitedConnection.lost_at = time.monotonic()
+            raise
+
+    def is_sure(self, now: float) -> bool:
+        """Whether it worked just now, and none was lost since."""
+        return now - self.worked_at < _JUST_NOW_SECONDS and self.worked_at > LimitedConnection.lost_at
 
     def _limited(self, gen: Generator[Any, Any, Any], deadline: float) -> Generator[Any, Any, Any]:
         try:
@@ -55,11 +66,11 @@ class LimitedConnection(psycopg.Connection[Any]):
 def check(connection: psycopg.Connection[Any]) -> None:
     """Whether a connection of the pool still works: raises where it doesn't. One that worked just now isn't asked.
 
-    One that is found dead is seldom alone (a failover, a restart). The pool would find the others one by one, with
-    pauses that grow, so all are looked at now.
+    So when all are lost at once one request may find out, and its repeat works. One that is found dead is seldom alone
+    (a failover, a restart): the pool would find the others one by one, with pauses that grow, so all are looked at now.
     """
     started = time.monotonic()
-    if isinstance(connection, LimitedConnection) and started - connection.worked_at < _JUST_NOW_SECONDS:
+    if isinstance(connection, LimitedConnection) and connection.is_sure(started):
         return
     try:
         ConnectionPool.check_connection(connection)

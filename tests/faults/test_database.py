@@ -167,19 +167,20 @@ def test_one_place_alone_makes_streaming_responses() -> None:
 
 async def test_connections_die_all_the_time(rig: Rig, alice: Person) -> None:
     """F68: a failover, or an administrator: a request may be told to come back, and a repeat of it works."""
-    statuses = []
+    statuses: list[int] = []
     async with alice.listening() as stream:
         for number in range(12):
             rig.answer(f"m{number}", topic="t")
             await asyncio.to_thread(rig.postgres.terminate, rig.database)
             for path in PAGES:
                 statuses.append((await alice.client.get(rig.one.url + path)).status_code)
+                if statuses[-1] == 503:
+                    statuses.append((await alice.client.get(rig.one.url + path)).status_code)
+                assert statuses[-1] == 200, statuses
         await stream.next("Chat", 12, within=PATIENCE)
         await both_say(rig, alice, {"t": 12})
         await stream.until(lambda me: shows_total(me, 12), within=PATIENCE)
     assert set(statuses) <= {200, 503}
-    assert statuses.count(200) >= len(statuses) // 2
-    assert (await alice.client.get(rig.one.url + "/dashboard/")).status_code == 200
 
 
 async def test_a_failover_lands_on_a_server_that_takes_no_writes_yet(rig: Rig, alice: Person) -> None:

@@ -88,8 +88,8 @@ class Postgres:
             return [pid for (pid,) in connection.execute(statement, [database]).fetchall()]
 
     def terminate(self, database: str) -> int:
-        """End every connection that the application holds to this database; how many there were."""
-        statement = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
+        """End every connection that the application holds to this database, and wait until they are gone; how many."""
+        statement = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s"
         with self.connect("postgres") as connection:
             return len(connection.execute(statement, [database]).fetchall())
 
