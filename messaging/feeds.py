@@ -28,8 +28,9 @@ from messaging.wire import Message, ThreadAddress
 
 log = logging.getLogger(__name__)
 
-_BLIND_SECONDS = (0.25, 4.0)
-"""When to compare after `connected`: upstream attaches its listener only after announcing it (U2)."""
+_BLIND_SECONDS = (0.25, 5.5)
+"""When to compare after `connected`: upstream attaches its listener only after announcing it (U2), and stores for five
+seconds what was made before."""
 _AFTER_SENDING = 3.0
 _MUCH = 500
 _CROWDED_SECONDS = (0.0, 40.0, 10.0)

@@ -215,6 +215,7 @@ class Gaps:
         difference = await catchup.compare(pages, known)
         self._give_up_on_missing(difference)
         recovered = await self._bring_in(difference.messages, known, writes_again=may_lack_receipts)
+        await self._name_what_was_just_before(pages)
         if recovered and self.is_complete and self.away_since is None:
             log.warning(
                 "inbox %s: %s messages came from history only; upstream's stream left them out",
@@ -242,6 +243,18 @@ class Gaps:
         self._outlet.prove(provable)
         self._outlet.tidy()
         return pages
+
+    async def _name_what_was_just_before(self, pages: Pages) -> None:
+        """What is there at a feed's first comparison is news to no reader: they had it elsewhere, or came later.
+
+        So every cursor has to name those messages of it that it doesn't vouch for.
+        """
+        if self.is_complete:
+            return
+        messages, _ = await catchup.after(pages, self._outlet.compared)
+        for message in messages:
+            if message.order <= self._outlet.start:
+                self._outlet.name(message)
 
     async def bring_in(self, messages: list[Message]) -> None:
         """Hand out and record what was read from history for somebody, as far as it is news here.

@@ -58,12 +58,14 @@ class Outlet:
     `start` is the order at which its feed began to listen, `head` the newest place that was handed out, `proven` the
     place up to which nothing is missing: upstream has been compared since (in a burst that is taken on credit, and the
     span says so). Cursors say "everything up to `proven`, and
-    these few behind it", so that no cursor promises what its holder never saw.
+    these few behind it", so that no cursor promises what its holder never saw. What was made just before `start` may be
+    stored after it, and never be heard of: for those seconds no cursor vouches before a comparison that is later.
     """
 
     __slots__ = (
         "_around",
         "_behind",
+        "_early",
         "_forgotten",
         "_head_since",
         "_ids",
@@ -92,6 +94,7 @@ class Outlet:
         self.began_at = datetime.now(UTC)
         self._their_lead_us = 0  # how much upstream's clock is before ours
         self._behind: dict[str, tuple[str, str]] = {}  # what was handed out behind `proven`: place to id and mark
+        self._early: set[str] = set()  # the places between `proven` and `start` that were ever put behind
         self._span: Span | None = None  # before `proven`, but not yet compared: more than cursors can name
         self._old_ids: set[str] = set()  # of what was handed out or noted with a place before `start`
         self._marks = ""
@@ -110,7 +113,7 @@ class Outlet:
         """The feed has begun to listen; what was before is not news to anybody who comes now."""
         if not self.start:
             self.start = start
-            self.proven = max(self.proven, start)
+            self.proven = earlier(start, _SETTLING)
             self.began_at = datetime.now(UTC)
             self._their_lead_us = int(start.partition("-")[0]) - time.time_ns() // 1000
 
@@ -123,8 +126,12 @@ class Outlet:
 
     def vouched(self) -> str:
         """A place up to which memory alone vouches for what was handed out: upstream was compared since."""
-        compared = self._span.start if self._span is not None else self.proven
-        return min(self.moment_ago(), compared)
+        return min(self.moment_ago(), self.compared)
+
+    @property
+    def compared(self) -> str:
+        """The place up to which upstream was compared since: `proven`, without what was taken on credit."""
+        return self._span.start if self._span is not None else self.proven
 
     # -- what is known ----------------------------------------------------------------------------------------
 
@@ -158,7 +165,8 @@ class Outlet:
 
         Only for what our memory can't tell: whoever else reads here has had it, or is handed it by the comparison.
         """
-        if message.order > self.proven and (self.knows(message) or self.is_old(message)):
+        is_ours = message.order > self.proven and (self.knows(message) or self.is_old(message))
+        if is_ours or message.order <= self.start:
             self._put_behind(message)
 
     def gave(self, message: Message) -> None:
@@ -199,9 +207,8 @@ class Outlet:
     def _is_late(self, message: Message, now_ms: int) -> bool:
         """Whether cursors that went out before may vouch for its place: ours, or those of a process that began after it
         was made and before it was stored."""
-        compared = self._span.start if self._span is not None else self.proven
-        if message.order <= compared or not message.is_answer:  # of others no receipt tells what other processes did
-            return message.order <= compared
+        if message.order <= self.compared or not message.is_answer:  # of others no receipt tells what others did
+            return message.order <= self.compared
         made_us, _, _ = message.order.partition("-")
         return now_ms * 1000 + self._their_lead_us - int(made_us) > _AGED_US
 
@@ -233,17 +240,22 @@ class Outlet:
     def provable(self) -> str:
         """How far a comparison that begins now will prove that nothing is missing."""
         is_settled = time.monotonic() - self._head_since > _SETTLING.total_seconds()
-        return self.head if is_settled or not self.head else earlier(self.head, _SETTLING)
+        head = self.head if is_settled or not self.head else earlier(self.head, _SETTLING)
+        return max(head, min(self.start, self.moment_ago()))
 
     def prove(self, order: str) -> None:
         """Nothing up to `order` is missing any more, and the database knows all of it."""
         if order >= self.proven:
             self._set_span(None)
             self._move_to(order)
+            if order >= self.start:
+                self._early.clear()
 
     def _put_behind(self, message: Message) -> None:
-        if message.order in self._behind:
+        if message.order in self._behind or message.order in self._early:
             return
+        if self.compared < message.order <= self.start:
+            self._early.add(message.order)
         if message.order > self.proven:
             its_mark = mark(message.id)
             self._behind[message.order] = (message.id, its_mark)
@@ -301,6 +313,7 @@ class Outlet:
         self._ids.clear()
         self._old_ids.clear()
         self._behind.clear()
+        self._early.clear()
 
     def tidy(self) -> None:
         """Let go of what nobody is likely to come back for."""

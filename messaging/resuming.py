@@ -5,7 +5,9 @@ All or nothing: a gap that can't be filled is told as `resync`, never filled in 
 
 from __future__ import annotations
 
+import asyncio
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -19,6 +21,9 @@ from messaging.outlet import Outlet, earlier, item_of
 from messaging.runtime import Runtime
 from messaging.unread import PUT_OFF, CountsByTopic, LearntAfter
 from messaging.wire import Message
+
+_FIRST_LOOK_SECONDS = 1.0
+"""How long a stream without a cursor waits for its feed's first comparison, at most."""
 
 
 @dataclass(slots=True)
@@ -44,6 +49,10 @@ async def find_start(runtime: Runtime, feed: Feed, reader: Subscriber, text: str
     `overlap`: the reader knows messages by id and takes so much twice rather than miss one.
     """
     if not text:
+        if not feed.is_complete and not runtime.is_crowded():  # or its first cursors would not name what was before
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_FIRST_LOOK_SECONDS):
+                    await feed.gaps.compare()
         return Start()
     cursor = feed.outlet.sealer.read(text)
     if cursor is None:

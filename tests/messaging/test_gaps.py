@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from messaging import errors, wire
+from messaging.cursors import Cursor, mark
 from messaging.gaps import Gaps
 from messaging.items import StreamItem
 from messaging.outlet import Outlet, Surroundings
@@ -109,6 +110,12 @@ class World:
     def publish(self, _: ThreadAddress, item: StreamItem) -> None:
         self.shown.append(item)
 
+    def cursor(self) -> Cursor:
+        """Of a reader who has everything that was handed out."""
+        cursor = self.outlet.sealer.read(self.outlet.cursor())
+        assert cursor is not None
+        return cursor
+
     def ids_shown(self) -> list[str]:
         return [item.message.id for item in self.shown if item.kind == "message" and item.message is not None]
 
@@ -151,6 +158,25 @@ async def test_what_was_set_aside_waits_for_a_database_that_is_away(world: World
     assert await world.gaps.compare() is not None
     assert world.ids_shown() == ["late"]
     assert world.recorded == ["late"]
+
+
+async def test_the_first_comparison_names_what_was_there_just_before(world: World) -> None:
+    """D1: cursors don't vouch for the seconds before the feed until nothing of them can still be on its way."""
+    world.history_rows = [message(-60), message(-2), message(-1)]
+    world.outlet.hand_out(message(1))
+    before = world.cursor()
+    await world.gaps.compare()
+    assert world.ids_shown() == ["m001"]
+    named = frozenset(mark(its.id) for its in (message(-2), message(-1), message(1)))
+    assert (world.cursor().marks, before.marks) == (named, frozenset({mark("m001")}))
+    assert before.order <= world.cursor().order < message(-2).order
+    world.history_rows += [message(-3), message(1)]  # stored late
+    await world.gaps.compare()
+    assert world.ids_shown() == ["m001", "m-03"], "a second comparison knows what is news"
+    assert mark("m-03") in world.cursor().marks
+    world.outlet.began_at -= timedelta(seconds=6)
+    await world.gaps.compare()
+    assert world.cursor().order >= wire.order_at(START)
 
 
 async def test_a_look_that_was_due_with_a_comparison_comes_although_the_asker_has_gone(world: World) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from messaging import wire
 from messaging.catchup import Pages
+from messaging.cursors import Span
 from messaging.hub import Subscriber
 from messaging.items import StreamItem
 from messaging.outlet import Outlet, Surroundings
@@ -34,6 +35,13 @@ class Elsewhere:
 
 
 def outlet(elsewhere: Elsewhere | None = None) -> Outlet:
+    """One that began some time ago: everything before is proven."""
+    made = young_outlet(elsewhere)
+    made.prove(made.start)
+    return made
+
+
+def young_outlet(elsewhere: Elsewhere | None = None, *, began_at: datetime = START) -> Outlet:
     elsewhere = elsewhere or Elsewhere()
     around = Surroundings(
         client=elsewhere,  # type: ignore[arg-type]
@@ -45,7 +53,7 @@ def outlet(elsewhere: Elsewhere | None = None) -> Outlet:
         is_crowded=lambda: False,
     )
     made = Outlet(InboxRef(1, ADDRESS), around)
-    made.begin(wire.order_at(START))
+    made.begin(wire.order_at(began_at))
     return made
 
 
@@ -111,6 +119,41 @@ def test_no_cursor_vouches_for_what_nobody_has_compared() -> None:
     (item,) = missed(there, had)
     handing_out(2, at=there)
     assert names(missed(there, item.cursor)) == ["m002"]
+
+
+def test_a_young_feed_vouches_for_nothing_that_may_still_be_on_its_way() -> None:
+    """D1: an answer that claims to be older than the feed was stored later, and only the other process heard of it."""
+    here, there = young_outlet(), young_outlet(began_at=START - timedelta(seconds=10))
+    had = handing_out(1, at=here)
+    handing_out(-1, 1, at=there)
+    assert names(missed(there, had)) == ["m-01"]
+
+
+def test_what_was_there_before_a_young_feed_is_named() -> None:
+    """D1: its readers had that elsewhere, or came later: it is news to nobody."""
+    here, there = young_outlet(), young_outlet(began_at=START - timedelta(seconds=10))
+    here.name(message(-1))
+    had = handing_out(1, at=here)
+    handing_out(-1, 1, at=there)
+    assert missed(there, had) == []
+    assert here.proven < message(-1).order, "more may come"
+    here.began_at -= timedelta(seconds=6)
+    here.prove(here.provable())
+    assert here.proven == here.start
+    assert missed(there, here.cursor()) == []
+
+
+def test_a_burst_counts_what_was_there_before_a_young_feed_once() -> None:
+    """D1: else the sum disagrees with history, and a whole burst is told as one with a hole."""
+    here = young_outlet()
+    here.name(message(-1))
+    handing_out(*range(1, 200), at=here)
+    here.name(message(-1))
+    cursor = here.sealer.read(here.cursor())
+    assert cursor is not None
+    assert cursor.span is not None
+    summed_up = [m.id for m in map(message, (-1, *range(1, 200))) if m.order <= cursor.order]
+    assert Span(cursor.span.start).with_(summed_up) == cursor.span
 
 
 class Site:
