@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from messaging import catchup, errors, metrics, unread
 from messaging.catchup import Pages
 from messaging.items import StreamItem
-from messaging.outlet import Outlet, Surroundings
+from messaging.outlet import SETTLING, Outlet, Surroundings, earlier
 from messaging.unread import Familiar, InboxRef, Settlement, TopicState
 from messaging.wheel import Alarm
 from messaging.wire import Message
@@ -214,8 +214,8 @@ class Gaps:
         pages = Pages(self._around.client, self._inbox.address, self._bearer())
         difference = await catchup.compare(pages, known)
         self._give_up_on_missing(difference)
+        await self._look_back(pages)
         recovered = await self._bring_in(difference.messages, known, writes_again=may_lack_receipts)
-        await self._name_what_was_just_before(pages)
         if recovered and self.is_complete and self.away_since is None:
             log.warning(
                 "inbox %s: %s messages came from history only; upstream's stream left them out",
@@ -244,17 +244,16 @@ class Gaps:
         self._outlet.tidy()
         return pages
 
-    async def _name_what_was_just_before(self, pages: Pages) -> None:
+    async def _look_back(self, pages: Pages) -> None:
         """What is there at a feed's first comparison is news to no reader: they had it elsewhere, or came later.
 
-        So every cursor has to name those messages of it that it doesn't vouch for.
+        So every cursor has to name those messages of it that it doesn't vouch for. What the stream has brought of
+        them is looked at, and named, one by one.
         """
-        if self.is_complete:
-            return
-        messages, _ = await catchup.after(pages, self._outlet.compared)
-        for message in messages:
-            if message.order <= self._outlet.start:
-                self._outlet.name(message)
+        if not self.is_complete:
+            recent, _ = await catchup.after(pages, earlier(self._outlet.start, SETTLING))
+            set_aside = {message.id for message, _, _ in self._late}
+            self._outlet.look_back(message for message in recent if message.id not in set_aside)
 
     async def bring_in(self, messages: list[Message]) -> None:
         """Hand out and record what was read from history for somebody, as far as it is news here.
@@ -350,6 +349,7 @@ class Gaps:
         surveyed = unread.behind(state.surveyed_at)
         is_known = message.id in familiar if message.is_answer else message.order <= surveyed
         if is_known or message.order <= state.floor:
+            self._outlet.name(message)
             self._outlet.remember(message, hash(json))
             self._outlet.edit(message, json, event)
         else:

@@ -7,8 +7,8 @@ ring), and the ids of some more before them; both may be lost at any moment (doc
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
@@ -32,7 +32,7 @@ _NOTED = -1  # no hash is -1
 _SAME_MOMENT_MS = PUT_OFF // timedelta(milliseconds=1)
 _AGED_US = 300_000
 """A message that is handed out so long after it was made may have been stored long after it, too."""
-_SETTLING = timedelta(seconds=5)
+SETTLING = timedelta(seconds=5)
 """How long after its creation time a message may be stored at the latest, as far as we rely on it."""
 _NOWHERE = "0" * 17 + "-"
 _OWN_EVENTS = frozenset({"connected", "heartbeat", "unread", "resync", "goodbye", "status"})
@@ -59,7 +59,8 @@ class Outlet:
     place up to which nothing is missing: upstream has been compared since (in a burst that is taken on credit, and the
     span says so). Cursors say "everything up to `proven`, and
     these few behind it", so that no cursor promises what its holder never saw. What was made just before `start` may be
-    stored after it, and never be heard of: for those seconds no cursor vouches before a comparison that is later.
+    stored after it, and never be heard of: for those seconds no cursor vouches before a comparison that is later. Until
+    upstream has been asked at all nobody knows what to name of them, and cursors say that they aren't sure.
     """
 
     __slots__ = (
@@ -78,6 +79,7 @@ class Outlet:
         "_ring_bytes",
         "_span",
         "_span_text",
+        "_sure_at_ms",
         "_their_lead_us",
         "began_at",
         "head",
@@ -108,13 +110,15 @@ class Outlet:
         self._ids: dict[str, tuple[int, str]] = {}
         self._ids_floor = ""  # up to here a message may have been handed out and its id forgotten
         self._last_sent_ms = 0
+        self._sure_at_ms = 0
 
     def begin(self, start: str) -> None:
         """The feed has begun to listen; what was before is not news to anybody who comes now."""
         if not self.start:
             self.start = start
-            self.proven = earlier(start, _SETTLING)
-            self.began_at = datetime.now(UTC)
+            self.proven = start
+            self._sure_at_ms = time.time_ns() // 1_000_000
+            self.began_at = datetime.fromtimestamp(self._sure_at_ms / 1000, UTC)
             self._their_lead_us = int(start.partition("-")[0]) - time.time_ns() // 1000
 
     def moment_ago(self, seconds: float = 0) -> str:
@@ -122,7 +126,7 @@ class Outlet:
         if not self.start:
             return _NOWHERE
         now = int(self.start.partition("-")[0]) + (datetime.now(UTC) - self.began_at) // timedelta(microseconds=1)
-        return order_at(datetime.fromtimestamp(now / 1_000_000, UTC) - _SETTLING - timedelta(seconds=seconds))
+        return order_at(datetime.fromtimestamp(now / 1_000_000, UTC) - SETTLING - timedelta(seconds=seconds))
 
     def vouched(self) -> str:
         """A place up to which memory alone vouches for what was handed out: upstream was compared since."""
@@ -223,7 +227,8 @@ class Outlet:
 
     def cursor(self, sent_ms: int = 0) -> str:
         """A cursor, written at a moment (0: now), for a reader who has everything that was handed out here."""
-        return self.sealer.write(self.proven, sent_ms or self._now_ms(), self._marks, self._span_text)
+        sent_ms, sure_ms = sent_ms or self._now_ms(), self._sure_at_ms if self._span is None else 0
+        return self.sealer.write(self.proven, sent_ms, self._marks, self._span_text, sure_at_ms=sure_ms)
 
     def _now_ms(self) -> int:
         self._last_sent_ms = max(self._last_sent_ms + 1, time.time_ns() // 1_000_000)  # no two cursors are the same
@@ -239,9 +244,22 @@ class Outlet:
 
     def provable(self) -> str:
         """How far a comparison that begins now will prove that nothing is missing."""
-        is_settled = time.monotonic() - self._head_since > _SETTLING.total_seconds()
-        head = self.head if is_settled or not self.head else earlier(self.head, _SETTLING)
+        is_settled = time.monotonic() - self._head_since > SETTLING.total_seconds()
+        head = self.head if is_settled or not self.head else earlier(self.head, SETTLING)
         return max(head, min(self.start, self.moment_ago()))
+
+    def look_back(self, messages: Iterable[Message]) -> None:
+        """Vouch no longer for the last seconds before the feed began; but name those that were there."""
+        since = earlier(self.start, SETTLING)
+        if self._sure_at_ms:
+            self._sure_at_ms = 0
+            if self._span is None:
+                self.proven = since
+            else:
+                self._set_span(replace(self._span, start=since))
+        for message in messages:
+            if since < message.order <= self.start:
+                self._put_behind(message)
 
     def prove(self, order: str) -> None:
         """Nothing up to `order` is missing any more, and the database knows all of it."""
@@ -295,6 +313,8 @@ class Outlet:
 
         Ask only when everything before this feed has been compared with upstream.
         """
+        if cursor.sure_at is not None:
+            return False
         sent_ms = cursor.sent_at.timestamp() * 1000 + _SAME_MOMENT_MS
         for item in self._ring:
             assert item.message is not None

@@ -5,9 +5,7 @@ All or nothing: a gap that can't be filled is told as `resync`, never filled in 
 
 from __future__ import annotations
 
-import asyncio
 import time
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -17,13 +15,10 @@ from messaging.cursors import MARK_LENGTH, MOST_MARKS, Cursor, Sealer, Span, mar
 from messaging.feeds import Feed
 from messaging.hub import Subscriber
 from messaging.items import StreamItem
-from messaging.outlet import Outlet, earlier, item_of
+from messaging.outlet import SETTLING, Outlet, earlier, item_of
 from messaging.runtime import Runtime
-from messaging.unread import PUT_OFF, CountsByTopic, LearntAfter
+from messaging.unread import PUT_OFF, CountsByTopic, Familiar, LearntAfter
 from messaging.wire import Message
-
-_FIRST_LOOK_SECONDS = 1.0
-"""How long a stream without a cursor waits for its feed's first comparison, at most."""
 
 
 @dataclass(slots=True)
@@ -49,10 +44,6 @@ async def find_start(runtime: Runtime, feed: Feed, reader: Subscriber, text: str
     `overlap`: the reader knows messages by id and takes so much twice rather than miss one.
     """
     if not text:
-        if not feed.is_complete and not runtime.is_crowded():  # or its first cursors would not name what was before
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_FIRST_LOOK_SECONDS):
-                    await feed.gaps.compare()
         return Start()
     cursor = feed.outlet.sealer.read(text)
     if cursor is None:
@@ -137,6 +128,18 @@ async def _behind(
 async def _late(runtime: Runtime, feed: Feed, cursor: Cursor, order: str) -> list[Message]:
     """What became known only after the cursor was written, though its place is before the order."""
     known = await runtime.ledger.learnt_after(LearntAfter(feed.inbox, cursor.sent_at + PUT_OFF, order))
+    late = await _found(runtime, feed, known)
+    if cursor.sure_at is not None:  # of what may have been on its way when that feed began, what this is news to
+        more = await runtime.ledger.learnt_after(LearntAfter(feed.inbox, cursor.sure_at, order)) - known
+        since = earlier(cursor.order, SETTLING)
+        recent = [message for message in await _found(runtime, feed, more) if message.order > since]
+        familiar = await runtime.ledger.familiar(Familiar(feed.inbox, recent, cursor.order, cursor.sure_at))
+        late += [message for message in recent if message.id not in familiar]
+    return late
+
+
+async def _found(runtime: Runtime, feed: Feed, known: set[tuple[str, str]]) -> list[Message]:
+    """The messages with these topics and ids, from history."""
     messages = []
     for topic in {topic for topic, _ in known}:
         wanted = {message_id for its_topic, message_id in known if its_topic == topic}
@@ -180,13 +183,14 @@ class _Trail:
         self._unplaced = cursor.marks - {mark(message.id) for message in had}
         self._late = ""  # marks of messages that came late, with a place before the cursor's
         self._sent_ms = int(cursor.sent_at.timestamp() * 1000)
+        self._sure_ms = round(cursor.sure_at.timestamp() * 1000) if cursor.sure_at is not None else 0
         self._span: Span | None = None
 
     def with_(self, message: Message, *, is_late: bool) -> str:
         """The cursor of a reader who has been given this message, too."""
         if is_late:
             self._late += mark(message.id)
-            return self._write(self._sent_ms, self._late)
+            return self._write(self._sent_ms, self._late, self._sure_ms)
         self._order = max(self._order, min(message.order, self._limit))
         self._named = [each for each in (*self._named, message) if each.order > self._order]
         if len(self._named) + len(self._unplaced) > MOST_MARKS:
@@ -199,6 +203,7 @@ class _Trail:
         self._order = max(self._order, order)
         self._named = [each for each in self._named if each.order > order]
 
-    def _write(self, sent_ms: int, late: str) -> str:
+    def _write(self, sent_ms: int, late: str, sure_ms: int = 0) -> str:
         marks = "".join([late, *self._unplaced, *(mark(each.id) for each in self._named)])
-        return self._sealer.write(self._order, sent_ms, marks[: MARK_LENGTH * MOST_MARKS], str(self._span or ""))
+        marks = marks[: MARK_LENGTH * MOST_MARKS]
+        return self._sealer.write(self._order, sent_ms, marks, str(self._span or ""), sure_at_ms=sure_ms)

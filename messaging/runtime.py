@@ -64,7 +64,7 @@ class Runtime:
                 wheel=self.wheel,
                 secret=self.secret,
                 grace_seconds=settings.XIANS_FEED_GRACE_SECONDS,
-                is_crowded=self.is_crowded,
+                is_crowded=lambda: self.opening > _MANY_AT_ONCE,
             )
         )
         self.draining = asyncio.Event()
@@ -75,10 +75,6 @@ class Runtime:
         self.refreshing: dict[ThreadAddress, asyncio.Task[None]] = {}
         self._sweeping: asyncio.Future[None] | None = None
         self.sending: dict[tuple[InboxRef, str], asyncio.Task[str]] = {}
-
-    def is_crowded(self) -> bool:
-        """Whether many streams are just being opened."""
-        return self.opening > _MANY_AT_ONCE
 
     def watch_over(self, subscriber: Subscriber, access: Access, tenant_id: str) -> None:
         """End a stream when the sign-in behind it does, or the membership in the tenant ("": none) that it shows."""

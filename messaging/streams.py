@@ -277,7 +277,8 @@ class EventStream:
             doubtful = {m.id for m in messages if m.order <= had.order}
             if doubtful:
                 # They were handed out by the other feed, unless they came late: then the ledger learnt of them later.
-                store, moment = self._runtime.ledger, had.sent_at + PUT_OFF
+                store = self._runtime.ledger
+                moment = had.sure_at or had.sent_at + PUT_OFF
                 known |= await store.known_before(KnownBefore(self._inbox, frozenset(doubtful), moment))
                 others = {m.id for m in messages if m.id in doubtful and not m.is_answer}
                 if others:  # they have a receipt only if they came late

@@ -10,12 +10,12 @@ import pytest
 
 from messaging import wire
 from messaging.catchup import Pages
-from messaging.cursors import Span
+from messaging.cursors import Span, mark
 from messaging.hub import Subscriber
 from messaging.items import StreamItem
 from messaging.outlet import Outlet, Surroundings
 from messaging.resuming import find_start, from_memory
-from messaging.unread import InboxRef
+from messaging.unread import Familiar, InboxRef, LearntAfter
 from messaging.wire import Message, ThreadAddress
 
 ADDRESS = ThreadAddress("acme", "Invoice Helper", "Nordic desk", "alice@acme.example")
@@ -37,6 +37,7 @@ class Elsewhere:
 def outlet(elsewhere: Elsewhere | None = None) -> Outlet:
     """One that began some time ago: everything before is proven."""
     made = young_outlet(elsewhere)
+    made.look_back([])
     made.prove(made.start)
     return made
 
@@ -124,6 +125,7 @@ def test_no_cursor_vouches_for_what_nobody_has_compared() -> None:
 def test_a_young_feed_vouches_for_nothing_that_may_still_be_on_its_way() -> None:
     """D1: an answer that claims to be older than the feed was stored later, and only the other process heard of it."""
     here, there = young_outlet(), young_outlet(began_at=START - timedelta(seconds=10))
+    here.look_back([])
     had = handing_out(1, at=here)
     handing_out(-1, 1, at=there)
     assert names(missed(there, had)) == ["m-01"]
@@ -132,7 +134,7 @@ def test_a_young_feed_vouches_for_nothing_that_may_still_be_on_its_way() -> None
 def test_what_was_there_before_a_young_feed_is_named() -> None:
     """D1: its readers had that elsewhere, or came later: it is news to nobody."""
     here, there = young_outlet(), young_outlet(began_at=START - timedelta(seconds=10))
-    here.name(message(-1))
+    here.look_back([message(-1), message(1)])
     had = handing_out(1, at=here)
     handing_out(-1, 1, at=there)
     assert missed(there, had) == []
@@ -143,11 +145,13 @@ def test_what_was_there_before_a_young_feed_is_named() -> None:
     assert missed(there, here.cursor()) == []
 
 
-def test_a_burst_counts_what_was_there_before_a_young_feed_once() -> None:
+@pytest.mark.parametrize("asked", [0, 1, 199])
+def test_a_burst_counts_what_was_there_before_a_young_feed_once(asked: int) -> None:
     """D1: else the sum disagrees with history, and a whole burst is told as one with a hole."""
     here = young_outlet()
-    here.name(message(-1))
-    handing_out(*range(1, 200), at=here)
+    handing_out(*range(1, asked), at=here)
+    here.look_back([message(-1)])
+    handing_out(*range(asked or 1, 200), at=here)
     here.name(message(-1))
     cursor = here.sealer.read(here.cursor())
     assert cursor is not None
@@ -164,6 +168,8 @@ class Site:
         self.client = self.ledger = self.gaps = self
         self.is_complete = False
         self.compared_at = START + timedelta(days=1)
+        self.late: set[str] = set()
+        self.was_known: set[str] = set()
         self._history = history
         self._meanwhile = meanwhile
 
@@ -177,8 +183,11 @@ class Site:
     async def history(self, *_: object, **__: object) -> wire.HistoryPage:
         return wire.HistoryPage(self._history, is_last=True)
 
-    async def learnt_after(self, _: object) -> set[tuple[str, str]]:
-        return set()
+    async def learnt_after(self, question: LearntAfter) -> set[tuple[str, str]]:
+        return {("", name) for name in self.late} if question.moment < START + timedelta(seconds=1) else set()
+
+    async def familiar(self, question: Familiar) -> set[str]:
+        return self.was_known & {message.id for message in question.messages}
 
     async def bring_in(self, messages: list[Message]) -> None:
         self._meanwhile()
@@ -199,6 +208,19 @@ async def test_what_the_stream_brings_during_a_replay_names_what_the_replay_gave
     assert names(start.backlog) == ["m002", "m003"]
     handing_out(2, 3, at=here)
     assert missed(here, start.backlog[-1].cursor) == []
+
+
+async def test_what_a_feed_was_not_sure_of_is_replayed_unless_it_was_known_when_that_began() -> None:
+    """D1: it had asked nobody yet. Nothing of what is older than five seconds can have been on its way."""
+    here, there = young_outlet(), outlet()
+    had = handing_out(1, at=here)
+    site = Site(there, [message(number) for number in (-9, -3, -2, -1, 1, 2)], meanwhile=lambda: None)
+    site.late, site.was_known = {"m-09", "m-03", "m-02", "m-01"}, {"m-02"}
+    start = await find_start(site, site, Subscriber("alice"), had, timedelta(0))  # type: ignore[arg-type]
+    assert names(start.backlog) == ["m-03", "m-01", "m002"]
+    given = [here.sealer.read(item.cursor) for item in start.backlog]
+    assert [its.sure_at for its in given if its] == [here.began_at, here.began_at, None]
+    assert [mark("m-01") in its.marks for its in given if its] == [False, True, False]
 
 
 def test_what_is_old_when_it_comes_is_late_whoever_has_compared(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,8 @@ _API = "tests/messaging/test_api.py::"
 _PROMISES = "tests/messaging/test_promises.py::"
 _COUNTING = "tests/messaging/test_counting.py::"
 _RESUMING = "tests/messaging/test_resuming.py::"
+_CURSOR = "tests/faults/test_cursor.py::"
+_GAPS = "tests/messaging/test_gaps.py::"
 _CURSORS = "tests/messaging/test_cursors.py::"
 _SSE = "tests/messaging/test_sse.py::"
 _FUZZ = "tests/fuzz/test_sse_properties.py::"
@@ -95,8 +97,8 @@ MUTANTS = [
         "a cursor promises all that is older than the newest",
         "D1",
         "messaging/outlet.py",
-        "        return self.sealer.write(self.proven, sent_ms or self._now_ms(), self._marks, self._span_text)\n",
-        "        return self.sealer.write(self.head or self.proven, sent_ms or self._now_ms())\n",
+        "        return self.sealer.write(self.proven, sent_ms, self._marks, self._span_text, sure_at_ms=sure_ms)\n",
+        "        return self.sealer.write(self.head or self.proven, sent_ms)\n",
         f"{_PROMISES}test_what_one_process_never_heard_of_another_replays",
     ),
     mutant(
@@ -115,6 +117,30 @@ MUTANTS = [
         "            self._sum_up(message.order)\n        self._named = [message]\n"
         '        return self._write(time.time_ns() // 1_000_000, "")\n',
         f"{_RESUMING}test_a_reader_who_moves_takes_along_what_it_had",
+    ),
+    mutant(
+        "a feed vouches for what was made just before it began",
+        "D1",
+        "messaging/outlet.py",
+        "                self.proven = since\n",
+        "                pass\n",
+        f"{_RESUMING}test_a_young_feed_vouches_for_nothing_that_may_still_be_on_its_way",
+    ),
+    mutant(
+        "a feed that has asked nobody yet is sure of what was made just before it began",
+        "D1",
+        "messaging/outlet.py",
+        "self._sure_at_ms if self._span is None else 0\n",
+        "0\n",
+        f"{_CURSOR}test_a_reader_who_moves_is_shown_what_was_stored_late_while_its_first_feed_was_young",
+    ),
+    mutant(
+        "what was there just before a feed began isn't named by its cursors",
+        "D1",
+        "messaging/gaps.py",
+        "            self._outlet.look_back(message for message in recent if message.id not in set_aside)\n",
+        "            self._outlet.look_back([])\n",
+        f"{_GAPS}test_the_first_comparison_names_what_was_there_just_before",
     ),
     mutant(
         "an answer that is old when it comes isn't taken for late",
@@ -140,7 +166,7 @@ MUTANTS = [
         "{t.scope: known.get(t.scope, catchup.NOTHING_KNOWN) for t in difference.topics}\n"
         "                self._is_settled = False\n                raise\n",
         "                raise\n",
-        "tests/messaging/test_gaps.py::test_what_the_database_would_not_settle_is_settled_by_the_next_comparison",
+        f"{_GAPS}test_what_the_database_would_not_settle_is_settled_by_the_next_comparison",
     ),
     mutant(
         "what comes during a replay keeps a cursor that doesn't name the replay",
