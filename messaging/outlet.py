@@ -270,10 +270,13 @@ class Outlet:
                 self._early.clear()
 
     def _put_behind(self, message: Message) -> None:
-        if message.order in self._behind or message.order in self._early:
+        if message.order in self._behind:
             return
-        if self.compared < message.order <= self.start:
-            self._early.add(message.order)
+        if message.order <= self.start:
+            if message.order in self._early:
+                return
+            if message.order > self.compared:
+                self._early.add(message.order)
         if message.order > self.proven:
             its_mark = mark(message.id)
             self._behind[message.order] = (message.id, its_mark)
