@@ -1,6 +1,5 @@
 // The composer: Enter sends, Shift+Enter breaks the line, and what is typed is kept by topic until it is sent.
 
-import { emit } from "./fragment.js";
 import { draft, keepDraft } from "./kept.js";
 import { post } from "./outbox.js";
 import { toNewest } from "./scroll.js";
@@ -30,7 +29,6 @@ function submit(form) {
   fill("");
   toNewest();
   post({ requestId: newId(), text, topic, topicKey, at: new Date().toISOString(), url: form.getAttribute("action") });
-  emit("composer:sent");
 }
 
 /** A random UUID, also where the page isn't served over HTTPS and crypto.randomUUID is missing. */

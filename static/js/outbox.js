@@ -32,6 +32,7 @@ async function deliver(entry) {
   if (underway.has(entry.requestId)) return;
   underway.add(entry.requestId);
   say(entry, "sending");
+  emit("outbox:sending", entry);
   try {
     const body = new URLSearchParams({ text: entry.text, topic: entry.topic, requestId: entry.requestId });
     const response = await fetch(entry.url, {
@@ -49,7 +50,9 @@ async function deliver(entry) {
 
 function accepted(entry, html) {
   removeFromOutbox(entry.requestId);
-  if (openKey() === entry.topicKey) confirm(fromHtml(html));
+  if (openKey() !== entry.topicKey) return;
+  confirm(fromHtml(html));
+  emit("outbox:sent", entry);
 }
 
 async function refused(entry, response) {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 
-from playwright.async_api import Browser, BrowserContext, Locator, Page, expect
+from playwright.async_api import Browser, BrowserContext, Locator, Page, Route, expect
 
 from tests.journeys.conftest import Console, address, be, open_desk
 from tests.messaging.conftest import Site
@@ -105,6 +105,28 @@ async def test_what_was_typed_survives_a_failed_send_and_a_reload(site: Site, de
     await desk.get_by_role("button", name=re.compile("Retry")).click()
     await expect(desk.locator(".message.own .status")).to_contain_text("Sent")
     assert [m["text"] for m in site.xians.truth(**site.thread)] == ["precious words"]
+
+
+async def test_the_agent_is_said_to_work_once_the_question_has_arrived(site: Site, desk: Page) -> None:
+    line = desk.get_by_text("is working on it")
+    may_go = asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        if route.request.method == "POST":
+            await may_go.wait()
+        await route.continue_()
+
+    await desk.route("**/conversations/**", hold)
+    await desk.locator("#text").fill("When is it due?")
+    await desk.keyboard.press("Enter")
+    await expect(desk.locator(".message.own")).to_contain_text("Sending")
+    await expect(line).to_be_hidden()
+    may_go.set()
+    await expect(desk.locator(".message.own .status")).to_contain_text("Sent")
+    await expect(line).to_be_visible()
+    site.answer("On 15 July.")
+    await expect(desk.locator(".answer")).to_have_count(1)
+    await expect(line).to_be_hidden()
 
 
 async def test_an_expired_login_leads_to_the_sign_in_and_back_to_the_same_topic(
