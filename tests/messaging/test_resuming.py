@@ -88,18 +88,6 @@ def test_it_is_given_what_it_has_not_had_in_order_however_that_came() -> None:
     assert names(missed(there, had)) == ["m001", "m003", "m005"]
 
 
-def test_a_reader_who_moves_takes_along_what_it_had() -> None:
-    """D1: the other feed handed out message 9 when it had not heard of the others; its reader has them."""
-    here, there = outlet(), outlet()
-    had = handing_out(1, 2, 3, at=here)
-    handing_out(9, at=there)
-    handing_out(1, 2, 3, at=there)  # a comparison has found them
-    (item,) = missed(there, had)
-    assert names([item]) == ["m009"]
-    handing_out(9, at=here)
-    assert missed(here, item.cursor) == []
-
-
 def test_each_cursor_names_what_its_holder_was_given_and_no_more() -> None:
     """Whoever goes in the middle of a replay gets the rest of it elsewhere."""
     here, there = outlet(), outlet()
@@ -194,6 +182,20 @@ class Site:
         for message in messages:
             if not self.outlet.knows(message):
                 self.outlet.hand_out(message)
+
+
+async def test_a_reader_who_moves_takes_along_what_it_had() -> None:
+    """D1: the other feed handed out message 9 when it had not heard of the others; its reader has them."""
+    here, there = outlet(), outlet()
+    had = handing_out(1, 2, 3, at=here)
+    handing_out(9, at=there)
+    handing_out(1, 2, 3, at=there)  # a comparison has found them
+    site = Site(there, [], meanwhile=lambda: None)
+    site.is_complete = True
+    start = await find_start(site, site, Subscriber("alice"), had, timedelta(0))  # type: ignore[arg-type]
+    assert (start.resumed, names(start.backlog)) == ("memory", ["m009"])
+    handing_out(9, at=here)
+    assert missed(here, start.backlog[0].cursor) == []
 
 
 async def test_what_the_stream_brings_during_a_replay_names_what_the_replay_gave() -> None:

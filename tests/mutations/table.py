@@ -107,7 +107,7 @@ MUTANTS = [
         "messaging/resuming.py",
         '        return Start(from_memory(feed.outlet, cursor), resumed="memory", had=cursor)\n',
         '        return Start(feed.outlet.after(cursor.order), resumed="memory", had=cursor)\n',
-        f"{_PROMISES}test_what_one_process_never_heard_of_another_replays",
+        f"{_RESUMING}test_a_reader_who_moves_takes_along_what_it_had",
     ),
     mutant(
         "what a reader had in another process isn't named by the cursors that it is given here",
@@ -311,8 +311,8 @@ MUTANTS = [
         "the tabs of this process are not told",
         "D5",
         "messaging/ledger.py",
-        "            self._show(inbox, by_topic)\n",
-        "",
+        "                    self._show(inbox, by_topic)\n",
+        "                    pass\n",
         f"{_UNREAD}test_it_tells_every_tab_of_a_read_within_a_second",
     ),
     mutant(
