@@ -311,7 +311,9 @@ class Gaps:
                 familiar = await self._familiar([message for message, _, _ in several])
                 remembered = {message.id for message, _, _ in several if self._outlet.knows(message)}
                 for message, json, event in several:
-                    if message.id not in remembered:
+                    if message.id in remembered:
+                        self._outlet.repeat(message, json, event)
+                    else:
                         self._hear_late(message, json, event, known, familiar)
                     del late[message.id]
         except BaseException:
@@ -349,8 +351,8 @@ class Gaps:
         surveyed = unread.behind(state.surveyed_at)
         is_known = message.id in familiar if message.is_answer else message.order <= surveyed
         if is_known or message.order <= state.floor:
-            self._outlet.name(message)
             self._outlet.remember(message, hash(json))
+            self._outlet.name(message)
             self._outlet.edit(message, json, event)
         else:
             self._outlet.hand_out(message, json, event)
@@ -369,6 +371,7 @@ class Gaps:
             self._outlet.note(message)
         else:
             self._outlet.remember(message)
+        self._outlet.name(message)
         if message.is_streamed:
             self._around.ledger.record(self._inbox, message)
         elif is_news:

@@ -81,6 +81,7 @@ class Outlet:
         "_span_text",
         "_sure_at_ms",
         "_their_lead_us",
+        "began",
         "began_at",
         "head",
         "proven",
@@ -94,6 +95,7 @@ class Outlet:
         self.head = ""
         self.proven = _NOWHERE
         self.began_at = datetime.now(UTC)
+        self.began = time.monotonic()
         self._their_lead_us = 0  # how much upstream's clock is before ours
         self._behind: dict[str, tuple[str, str]] = {}  # what was handed out behind `proven`: place to id and mark
         self._early: set[str] = set()  # the places between `proven` and `start` that were ever put behind
@@ -119,13 +121,14 @@ class Outlet:
             self.proven = start
             self._sure_at_ms = time.time_ns() // 1_000_000
             self.began_at = datetime.fromtimestamp(self._sure_at_ms / 1000, UTC)
+            self.began = time.monotonic()
             self._their_lead_us = int(start.partition("-")[0]) - time.time_ns() // 1000
 
     def moment_ago(self, seconds: float = 0) -> str:
         """A place, by upstream's clock, before which nothing was on its way any more so many seconds ago."""
         if not self.start:
             return _NOWHERE
-        now = int(self.start.partition("-")[0]) + (datetime.now(UTC) - self.began_at) // timedelta(microseconds=1)
+        now = int(self.start.partition("-")[0]) + int((time.monotonic() - self.began) * 1_000_000)
         return order_at(datetime.fromtimestamp(now / 1_000_000, UTC) - SETTLING - timedelta(seconds=seconds))
 
     def vouched(self) -> str:
@@ -169,8 +172,9 @@ class Outlet:
 
         Only for what our memory can't tell: whoever else reads here has had it, or is handed it by the comparison.
         """
-        is_ours = message.order > self.proven and (self.knows(message) or self.is_old(message))
-        if is_ours or message.order <= self.start:
+        is_early = message.order <= self.start  # of these some are still to be handed out
+        was_had = self.knows(message) or (self.is_old(message) and not is_early)
+        if was_had and (is_early or message.order > self.proven):
             self._put_behind(message)
 
     def gave(self, message: Message) -> None:
@@ -211,8 +215,10 @@ class Outlet:
     def _is_late(self, message: Message, now_ms: int) -> bool:
         """Whether cursors that went out before may vouch for its place: ours, or those of a process that began after it
         was made and before it was stored."""
-        if message.order <= self.compared or not message.is_answer:  # of others no receipt tells what others did
-            return message.order <= self.compared
+        if not message.is_answer:  # no receipt tells what others did
+            return message.order <= max(self.compared, self.start)
+        if message.order <= self.compared:
+            return True
         made_us, _, _ = message.order.partition("-")
         return now_ms * 1000 + self._their_lead_us - int(made_us) > _AGED_US
 
@@ -244,9 +250,11 @@ class Outlet:
 
     def provable(self) -> str:
         """How far a comparison that begins now will prove that nothing is missing."""
+        settled = self.moment_ago()
+        if settled < self.start:
+            return settled
         is_settled = time.monotonic() - self._head_since > SETTLING.total_seconds()
-        head = self.head if is_settled or not self.head else earlier(self.head, SETTLING)
-        return max(head, min(self.start, self.moment_ago()))
+        return max(self.start, self.head if is_settled or not self.head else earlier(self.head, SETTLING))
 
     def look_back(self, messages: Iterable[Message]) -> None:
         """Vouch no longer for the last seconds before the feed began; but name those that were there."""

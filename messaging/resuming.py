@@ -126,16 +126,18 @@ async def _behind(
 
 
 async def _late(runtime: Runtime, feed: Feed, cursor: Cursor, order: str) -> list[Message]:
-    """What became known only after the cursor was written, though its place is before the order."""
-    known = await runtime.ledger.learnt_after(LearntAfter(feed.inbox, cursor.sent_at + PUT_OFF, order))
-    late = await _found(runtime, feed, known)
-    if cursor.sure_at is not None:  # of what may have been on its way when that feed began, what this is news to
-        more = await runtime.ledger.learnt_after(LearntAfter(feed.inbox, cursor.sure_at, order)) - known
-        since = earlier(cursor.order, SETTLING)
-        recent = [message for message in await _found(runtime, feed, more) if message.order > since]
-        familiar = await runtime.ledger.familiar(Familiar(feed.inbox, recent, cursor.order, cursor.sure_at))
-        late += [message for message in recent if message.id not in familiar]
-    return late
+    """What became known only after the cursor was written, though its place is before the order.
+
+    Or, where the feed that wrote it wasn't sure, after that had begun: what may have been on its way then.
+    """
+    await runtime.ledger.flush()
+    if cursor.sure_at is None:
+        moment = cursor.sent_at + PUT_OFF
+        return await _found(runtime, feed, await runtime.ledger.learnt_after(LearntAfter(feed.inbox, moment, order)))
+    question = LearntAfter(feed.inbox, cursor.sure_at, order, since=earlier(cursor.order, SETTLING))
+    late = await _found(runtime, feed, await runtime.ledger.learnt_after(question))
+    familiar = await runtime.ledger.familiar(Familiar(feed.inbox, late, cursor.order, cursor.sure_at))
+    return [message for message in late if message.id not in familiar]
 
 
 async def _found(runtime: Runtime, feed: Feed, known: set[tuple[str, str]]) -> list[Message]:

@@ -129,11 +129,12 @@ class Familiar:
 
 @dataclass(frozen=True, slots=True)
 class LearntAfter:
-    """Which answers became known after a moment, although their place is at or before `up_to`?"""
+    """Which answers became known after a moment, although their place is behind `since` and not behind `up_to`?"""
 
     inbox: InboxRef
     moment: datetime
     up_to: str
+    since: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -374,7 +375,7 @@ def learnt_after(questions: Sequence[LearntAfter]) -> dict[LearntAfter, set[tupl
     found: dict[LearntAfter, set[tuple[str, str]]] = {question: set() for question in questions}
     asked = [(number, question.inbox.pk, question.moment) for number, question in enumerate(questions)]
     for number, scope, message_id, order in statements.known_since(asked):
-        if order <= questions[number].up_to:
+        if questions[number].since < order <= questions[number].up_to:
             found[questions[number]].add((scope, message_id))
     return found
 

@@ -35,6 +35,8 @@ class World:
     def __init__(self) -> None:
         self.history_rows: list[Message] = []
         self.fails: set[str] = set()
+        self.was_known: set[str] = set()
+        self.while_asking: Callable[[], None] = lambda: None
         self.asked = asyncio.Event()
         self.may_answer = asyncio.Event()
         self.may_answer.set()
@@ -91,9 +93,10 @@ class World:
     async def flush(self) -> None:
         self._try("flush")
 
-    async def familiar(self, _: Familiar) -> set[str]:
+    async def familiar(self, question: Familiar) -> set[str]:
         self._try("familiar")
-        return set()
+        self.while_asking()
+        return self.was_known & {its.id for its in question.messages}
 
     async def settle(self, settlement: Settlement) -> None:
         self._try("settle")
@@ -176,9 +179,36 @@ async def test_the_first_comparison_names_what_was_there_just_before(world: Worl
     await world.gaps.compare()
     assert world.ids_shown() == ["m001", "m-03"], "a second comparison knows what is news"
     assert mark("m-03") in world.cursor().marks
-    world.outlet.began_at -= timedelta(seconds=6)
+    world.outlet.began -= 6
     await world.gaps.compare()
     assert world.cursor().order >= wire.order_at(START)
+
+
+async def test_what_a_replica_lists_late_is_named_although_it_is_news_to_nobody(world: World) -> None:
+    """D1, F45: another process had shown it before this feed began."""
+    await world.gaps.compare()
+    world.history_rows, world.was_known = [message(-1)], {"m-01"}
+    await world.gaps.compare()
+    assert world.ids_shown() == []
+    assert mark("m-01") in world.cursor().marks
+
+
+async def test_what_the_stream_brings_while_history_is_looked_at_is_shown(world: World) -> None:
+    """D1: the first comparison takes what is older than the feed for older than its readers; the stream knows better."""
+    world.history_rows = [message(-1)]
+    world.while_asking = lambda: world.gaps.set_aside(message(-1), "{}", "Chat")
+    await world.gaps.compare()
+    world.while_asking = lambda: None
+    await world.gaps.compare()
+    assert world.ids_shown() == ["m-01"]
+    assert world.cursor().marks == {mark("m-01")}
+
+
+async def test_a_message_that_claims_to_be_of_the_future_proves_nothing(world: World) -> None:
+    """D1: what was made just before the feed began may be on its way all the same."""
+    world.outlet.hand_out(message(3600))
+    await world.gaps.compare()
+    assert world.cursor().order < wire.order_at(START)
 
 
 async def test_a_look_that_was_due_with_a_comparison_comes_although_the_asker_has_gone(world: World) -> None:

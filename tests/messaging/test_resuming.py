@@ -102,7 +102,7 @@ def test_each_cursor_names_what_its_holder_was_given_and_no_more() -> None:
 def test_no_cursor_vouches_for_what_nobody_has_compared() -> None:
     """D1: this feed's stream left out a message; whoever is given a later one first comes back for it."""
     here, there = outlet(), outlet()
-    there.began_at -= timedelta(minutes=1)
+    there.began -= 60
     had = handing_out(1, at=here)
     handing_out(1, 3, at=there)
     (item,) = missed(there, had)
@@ -127,7 +127,7 @@ def test_what_was_there_before_a_young_feed_is_named() -> None:
     handing_out(-1, 1, at=there)
     assert missed(there, had) == []
     assert here.proven < message(-1).order, "more may come"
-    here.began_at -= timedelta(seconds=6)
+    here.began -= 6
     here.prove(here.provable())
     assert here.proven == here.start
     assert missed(there, here.cursor()) == []
@@ -156,6 +156,7 @@ class Site:
         self.client = self.ledger = self.gaps = self
         self.is_complete = False
         self.compared_at = START + timedelta(days=1)
+        self.is_flushed = False
         self.late: set[str] = set()
         self.was_known: set[str] = set()
         self._history = history
@@ -172,7 +173,13 @@ class Site:
         return wire.HistoryPage(self._history, is_last=True)
 
     async def learnt_after(self, question: LearntAfter) -> set[tuple[str, str]]:
-        return {("", name) for name in self.late} if question.moment < START + timedelta(seconds=1) else set()
+        assert self.is_flushed, "what was handed out just now has no receipt yet"
+        late = self.late if question.moment < START + timedelta(seconds=1) else set()
+        places = {message.id: message.order for message in self._history}
+        return {("", name) for name in late if question.since < places[name] <= question.up_to}
+
+    async def flush(self) -> None:
+        self.is_flushed = True
 
     async def familiar(self, question: Familiar) -> set[str]:
         return self.was_known & {message.id for message in question.messages}
