@@ -194,7 +194,7 @@ async def test_what_a_replica_lists_late_is_named_although_it_is_news_to_nobody(
 
 
 async def test_what_the_stream_brings_while_history_is_looked_at_is_shown(world: World) -> None:
-    """D1: the first comparison takes what is older than the feed for older than its readers; the stream knows better."""
+    """D1: the first comparison takes what is old for older than its readers; the stream knows better."""
     world.history_rows = [message(-1)]
     world.while_asking = lambda: world.gaps.set_aside(message(-1), "{}", "Chat")
     await world.gaps.compare()
