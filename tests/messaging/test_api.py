@@ -268,9 +268,10 @@ async def test_general_is_always_first_and_counts_are_beside_topics(site: Site, 
 
 async def test_history_is_upstreams_and_chat_only_is_honoured(site: Site, alice: Person) -> None:
     await alice.unread()
-    for number in range(3):
-        site.answer(f"step {number}", topic="t", type="Reasoning")
-        site.answer(f"chat {number}", topic="t")
+    for number in range(3):  # no two at one millisecond: upstream promises no order then
+        at = f"2026-11-26T20:00:0{number}"
+        site.answer(f"step {number}", topic="t", type="Reasoning", created_at=f"{at}.100Z")
+        site.answer(f"chat {number}", topic="t", created_at=f"{at}.200Z")
     full = (await alice.get("history", topic="t")).json()
     assert full == list(reversed(site.xians.truth(**site.thread)[-6:]))
     chats = (await alice.get("history", topic="t", chatOnly="true", pageSize=2, sortOrder="asc")).json()

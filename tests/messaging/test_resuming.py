@@ -158,6 +158,7 @@ class Site:
         self.compared_at = START + timedelta(days=1)
         self.is_flushed = False
         self.late: set[str] = set()
+        self.late_since: datetime | None = None
         self.was_known: set[str] = set()
         self._history = history
         self._meanwhile = meanwhile
@@ -174,7 +175,7 @@ class Site:
 
     async def learnt_after(self, question: LearntAfter) -> set[tuple[str, str]]:
         assert self.is_flushed, "what was handed out just now has no receipt yet"
-        late = self.late if question.moment < START + timedelta(seconds=1) else set()
+        late = self.late if question.moment == self.late_since else set()
         places = {message.id: message.order for message in self._history}
         return {("", name) for name in late if question.since < places[name] <= question.up_to}
 
@@ -225,6 +226,7 @@ async def test_what_a_feed_was_not_sure_of_is_replayed_unless_it_was_known_when_
     had = handing_out(1, at=here)
     site = Site(there, [message(number) for number in (-9, -3, -2, -1, 1, 2)], meanwhile=lambda: None)
     site.late, site.was_known = {"m-09", "m-03", "m-02", "m-01"}, {"m-02"}
+    site.late_since = here.began_at
     start = await find_start(site, site, Subscriber("alice"), had, timedelta(0))  # type: ignore[arg-type]
     assert names(start.backlog) == ["m-03", "m-01", "m002"]
     given = [here.sealer.read(item.cursor) for item in start.backlog]
