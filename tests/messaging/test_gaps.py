@@ -35,6 +35,7 @@ class World:
     def __init__(self) -> None:
         self.history_rows: list[Message] = []
         self.fails: set[str] = set()
+        self.states: dict[str, TopicState] = {}
         self.was_known: set[str] = set()
         self.while_asking: Callable[[], None] = lambda: None
         self.asked = asyncio.Event()
@@ -88,7 +89,7 @@ class World:
     # -- the ledger -------------------------------------------------------------------------------------------
 
     async def topic_states(self, _: InboxRef) -> dict[str, TopicState]:
-        return {}
+        return self.states
 
     async def flush(self) -> None:
         self._try("flush")
@@ -166,6 +167,9 @@ async def test_what_was_set_aside_waits_for_a_database_that_is_away(world: World
 async def test_the_first_comparison_names_what_was_there_just_before(world: World) -> None:
     """D1: cursors don't vouch for the seconds before the feed until nothing of them can still be on its way."""
     world.history_rows = [message(-60), message(-2), message(-1)]
+    world.states = {"": TopicState("", 3, message(-1).created_at)}  # nothing of it is news to the database, either
+    world.was_known = {its.id for its in world.history_rows}
+    await world.gaps.prepare()
     world.outlet.hand_out(message(1))
     before = world.cursor()
     assert (before.order, before.sure_at) == (wire.order_at(START), world.outlet.began_at), "nobody has asked yet"
