@@ -352,7 +352,7 @@ class Gaps:
         is_known = message.id in familiar if message.is_answer else message.order <= surveyed
         if is_known or message.order <= state.floor:
             self._outlet.remember(message, hash(json))
-            self._outlet.name(message)
+            self._outlet.pass_over(message)
             self._outlet.edit(message, json, event)
         else:
             self._outlet.hand_out(message, json, event)
@@ -371,7 +371,7 @@ class Gaps:
             self._outlet.note(message)
         else:
             self._outlet.remember(message)
-        self._outlet.name(message)
+        self._outlet.pass_over(message)
         if message.is_streamed:
             self._around.ledger.record(self._inbox, message)
         elif is_news:

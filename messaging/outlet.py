@@ -172,9 +172,12 @@ class Outlet:
 
         Only for what our memory can't tell: whoever else reads here has had it, or is handed it by the comparison.
         """
-        is_early = message.order <= self.start  # of these some are still to be handed out
-        was_had = self.knows(message) or (self.is_old(message) and not is_early)
-        if was_had and (is_early or message.order > self.proven):
+        if message.order > max(self.proven, self.start) and (self.knows(message) or self.is_old(message)):
+            self._put_behind(message)
+
+    def pass_over(self, message: Message) -> None:
+        """It was there before the feed, and is news to no reader: where cursors don't vouch for it they name it."""
+        if message.order <= self.start and message.is_streamed:
             self._put_behind(message)
 
     def gave(self, message: Message) -> None:
@@ -266,8 +269,7 @@ class Outlet:
             else:
                 self._set_span(replace(self._span, start=since))
         for message in messages:
-            if since < message.order <= self.start:
-                self._put_behind(message)
+            self.pass_over(message)
 
     def prove(self, order: str) -> None:
         """Nothing up to `order` is missing any more, and the database knows all of it."""

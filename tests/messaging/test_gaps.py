@@ -197,6 +197,14 @@ async def test_what_a_replica_lists_late_is_named_although_it_is_news_to_nobody(
     assert mark("m-01") in world.cursor().marks
 
 
+async def test_no_cursor_names_what_no_stream_carries(world: World) -> None:
+    """D1: the person's own words in the sum of a burst would make it disagree with history for ever."""
+    await world.gaps.compare()
+    world.history_rows = [replace(message(number), direction="Incoming") for number in (-1, 1)]
+    await world.gaps.compare()
+    assert world.cursor().marks == frozenset()
+
+
 async def test_what_the_stream_brings_while_history_is_looked_at_is_shown(world: World) -> None:
     """D1: the first comparison takes what is old for older than its readers; the stream knows better."""
     world.history_rows = [message(-1)]

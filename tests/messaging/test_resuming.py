@@ -140,7 +140,7 @@ def test_a_burst_counts_what_was_there_before_a_young_feed_once(asked: int) -> N
     handing_out(*range(1, asked), at=here)
     here.look_back([message(-1)])
     handing_out(*range(asked or 1, 200), at=here)
-    here.name(message(-1))
+    here.pass_over(message(-1))
     cursor = here.sealer.read(here.cursor())
     assert cursor is not None
     assert cursor.span is not None
