@@ -11,19 +11,21 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+import msgspec
 import orjson
+import psycopg
 from django.db import connection, models
 
 from messaging.models import Receipt, Topic
 
 
-class LockedTopic(NamedTuple):
+class LockedTopic(msgspec.Struct, gc=False):
     pk: int
     floor: str
 
 
-class NewReceipt(NamedTuple):
-    """A receipt to be written; its fields are the model's."""
+class NewReceipt(msgspec.Struct, gc=False):
+    """A receipt to be written; its fields are the columns of the model's table."""
 
     inbox_id: int
     topic_id: int
@@ -99,7 +101,7 @@ def insert_receipts(receipts: Sequence[NewReceipt]) -> None:
     But where both came late, the earlier of the moments counts: of two processes one is a little slower, and who was
     handed it by the quicker one has had it.
     """
-    names = _names(Receipt, *NewReceipt._fields)
+    names = _names(Receipt, *NewReceipt.__struct_fields__)
     columns = ", ".join(_quoted(names))
     receipt, (inbox, message_id) = _table(Receipt), _quoted(_names(Receipt, "inbox", "message_id"))
     known_at, came_late = _quoted(_names(Receipt, "known_at", "came_late"))
@@ -193,21 +195,27 @@ def count_unread(inboxes: Collection[int]) -> list[tuple[int, str, int]]:
     )
 
 
-def _run(statement: str, names: Sequence[str], rows: Iterable[tuple[object, ...]]) -> list[Any]:
+def _run(
+    statement: str, names: Sequence[str], rows: Collection[tuple[object, ...]] | Sequence[NewReceipt]
+) -> list[Any]:
     """What a statement answers whose only parameter are the `_given` rows; without rows it need not be asked."""
-    given = [dict(zip(names, row, strict=True)) for row in rows]
-    if not given:
+    if not rows:
         return []
+    given = [row if isinstance(row, NewReceipt) else dict(zip(names, row, strict=True)) for row in rows]
     with connection.cursor() as cursor:
-        cursor.execute(statement, [_json(given)])
-        return cursor.fetchall() if cursor.description else []
+        if connection.vendor != "postgresql":
+            cursor.execute(statement, [_json_for_sqlite(given)])
+            return cursor.fetchall() if cursor.description else []
+        with connection.wrap_database_errors:  # Django's own cursor would write the rows into the statement first
+            sent = psycopg.Cursor(connection.connection).execute(statement, [msgspec.json.encode(given).decode()])
+            return sent.fetchall() if sent.description else []
 
 
-def _json(rows: list[dict[str, object]]) -> str:
-    if connection.vendor == "postgresql":
-        return orjson.dumps(rows, default=datetime.isoformat).decode()  # of subclasses orjson knows nothing
-    adapt = connection.ops.adapt_datetimefield_value  # SQLite keeps a moment as text, in Django's form
-    return orjson.dumps(rows, default=adapt, option=orjson.OPT_PASSTHROUGH_DATETIME).decode()
+def _json_for_sqlite(rows: Iterable[dict[str, object] | NewReceipt]) -> str:
+    """SQLite keeps a moment as text, in Django's form."""
+    plain = [msgspec.structs.asdict(row) if isinstance(row, NewReceipt) else row for row in rows]
+    adapt = connection.ops.adapt_datetimefield_value
+    return orjson.dumps(plain, default=adapt, option=orjson.OPT_PASSTHROUGH_DATETIME).decode()
 
 
 def _given(model: type[models.Model], names: Sequence[str]) -> str:
