@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 _STREAM_THREADS = 4
 _COLLECT_AFTER = (10_000, 4, 500)
-_SWITCH_SECONDS = 0.0005  # how long a thread that writes receipts may keep the event loop waiting
+_SWITCH_SECONDS = 0.00005  # how long a thread that writes receipts may keep the event loop waiting
 _LONGEST_BODY = 4 << 20
 _LONGEST_HEAD = 64 << 10
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import lru_cache
 
 from messaging import metrics
@@ -208,9 +208,13 @@ class Hub:
         self._held = {}
 
     def release(self) -> None:
-        held, self._held = self._held or {}, None
-        for subscriber in held:
+        for subscriber in self.let_go():
             subscriber.hurry()
+
+    def let_go(self) -> Collection[Subscriber]:
+        """Keep no more; the readers who wait and have something now, whom somebody has to `hurry`."""
+        held, self._held = self._held or {}, None
+        return held
 
     def publish_count(self, person: str, item: StreamItem, *, to_overviews_only: bool) -> None:
         """Hand an inbox's new count to the person's overviews and to that inbox's readers.

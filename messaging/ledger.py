@@ -15,7 +15,7 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -26,7 +26,7 @@ from django.db import InterfaceError, InternalError, OperationalError, close_old
 
 from messaging import errors, metrics, unread
 from messaging.batch import Batch
-from messaging.hub import Hub, person_key
+from messaging.hub import Hub, Subscriber, person_key
 from messaging.items import StreamItem
 from messaging.unread import (
     CountsByTopic,
@@ -54,6 +54,9 @@ _MANY = 100
 _LONG_PAUSE_SECONDS = 0.6
 """Between batches, and after one of many: receipts are written, and counts told, together. Whoever waits for them to be
 written hurries it, and so does a whole batch. With writing and telling, a count is less than a second old (D5)."""
+_COMPANY_SECONDS = 0.3
+"""So long a new count waits for a message that goes the same way, where many are told: most of them need no write of
+their own. What somebody read is told at once."""
 _SHORTEST_PAUSE = 0.03
 """In a herd somebody always waits."""
 _RETRY_SECONDS = (0.2, 0.5, 1, 2, 5)
@@ -83,6 +86,7 @@ class Ledger:
         hub.when_deserted = lambda person: self._shown.pop(person, None)
         self._retry: asyncio.TimerHandle | None = None
         self._unshown: set[InboxRef] = set()  # whose counts could not be read
+        self._patient: set[InboxRef] = set()  # whose new counts may wait for company
         self.overflowed: set[InboxRef] = set()
         self.dropped: set[InboxRef] = set()
         """Of which unread answers were dropped that upstream did not have: it may have them after all."""
@@ -162,7 +166,7 @@ class Ledger:
             self._written += len(batch)
             self._progress.set()
             self._progress.clear()
-            self.changed({change.inbox for change in batch})
+            self.changed({change.inbox for change in batch}, patient=_only_recorded(batch))
             if len(self._waiting) < _BATCH:
                 await asyncio.sleep(min(time.monotonic() - started, _SHORTEST_PAUSE) if len(batch) > 1 else 0)
                 await self._rest(_PAUSE_SECONDS if len(batch) < _MANY else _LONG_PAUSE_SECONDS)
@@ -255,20 +259,29 @@ class Ledger:
         await self.flush()
         return await self.stored_counts(inbox)
 
-    def changed(self, inboxes: Collection[InboxRef], *, are_dropped: bool = False) -> None:
-        """These were changed in the database: show it here, and let the other processes look."""
+    def changed(
+        self, inboxes: Collection[InboxRef], *, are_dropped: bool = False, patient: Collection[InboxRef] = ()
+    ) -> None:
+        """These were changed in the database: show it here, and let the other processes look.
+
+        The `patient` of them may have waited as long as a count may (D5) but for `_COMPANY_SECONDS`, which they wait.
+        """
         if not self._hub.bus.is_alone:
             what = "dropped" if are_dropped else "unread"
             for inbox in inboxes:
                 self._hub.tell(person_key(inbox.address.participant_id), {"what": what, "inbox": inbox.told()})
         self.look_again(inboxes)
+        self._patient.update(patient)
 
-    def look_again(self, inboxes: Iterable[InboxRef]) -> None:
+    def look_again(self, inboxes: Collection[InboxRef]) -> None:
         """Show the readers here what the database says of these now."""
+        self._patient.difference_update(inboxes)
         self._counting.ask(inboxes)
 
     async def _count(self, inboxes: list[InboxRef]) -> dict[InboxRef, CountsByTopic]:
         """Read counts and tell the readers in this process which have changed, few at once: messages must not wait."""
+        patient = self._patient.intersection(inboxes)
+        self._patient -= patient
         try:
             found = await self.run(unread.counts, inboxes)
         except errors.LedgerUnavailable:
@@ -276,15 +289,32 @@ class Ledger:
             if self._retry is None:
                 self._retry = asyncio.get_running_loop().call_later(_RETRY_SECONDS[-1], self._try_again)
             raise
+        in_a_hurry = {person_key(inbox.address.participant_id) for inbox in found if inbox not in patient}
+        company: list[Subscriber] = []
         for some in batched(found.items(), _SAID_AT_ONCE):
             self._hub.hold()
             try:
                 for inbox, by_topic in some:
                     self._show(inbox, by_topic)
             finally:
-                self._hub.release()
+                readers = self._hub.let_go()
+            for reader in readers:
+                if reader.person in in_a_hurry:
+                    reader.hurry()
+                else:
+                    company.append(reader)
             await asyncio.sleep(0)
+        if company:
+            asyncio.get_running_loop().call_later(_COMPANY_SECONDS, self._tell_lonely, company)
         return found
+
+    def _tell_lonely(self, readers: list[Subscriber]) -> None:
+        """Let those whose count found no company look up, few at once."""
+        for reader in readers[-_SAID_AT_ONCE:]:
+            reader.hurry()
+        del readers[-_SAID_AT_ONCE:]
+        if readers:
+            asyncio.get_running_loop().call_soon(self._tell_lonely, readers)
 
     def _try_again(self) -> None:
         self._retry = None
@@ -318,6 +348,14 @@ class Ledger:
         if self._retry is not None:
             self._retry.cancel()
         self._pool.shutdown(wait=False)
+
+
+def _only_recorded(changes: Collection[Record | Move | Read]) -> set[InboxRef]:
+    """The inboxes in which nothing but new messages is told, where there are many changes; else none."""
+    if len(changes) < _MANY:
+        return set()
+    others = {change.inbox for change in changes if not isinstance(change, Record)}
+    return {change.inbox for change in changes} - others
 
 
 def _with_connection[**P, R](store: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:

@@ -10,6 +10,7 @@ _LISTEN = "tests/messaging/test_listen.py::"
 _API = "tests/messaging/test_api.py::"
 _PROMISES = "tests/messaging/test_promises.py::"
 _COUNTING = "tests/messaging/test_counting.py::"
+_COMPANY = "tests/messaging/test_company.py::"
 _RESUMING = "tests/messaging/test_resuming.py::"
 _CURSOR = "tests/faults/test_cursor.py::"
 _GAPS = "tests/messaging/test_gaps.py::"
@@ -314,6 +315,22 @@ MUTANTS = [
         "                    self._show(inbox, by_topic)\n",
         "                    pass\n",
         f"{_UNREAD}test_it_tells_every_tab_of_a_read_within_a_second",
+    ),
+    mutant(
+        "a count that finds no company is never told",
+        "D5",
+        "messaging/ledger.py",
+        "            asyncio.get_running_loop().call_later(_COMPANY_SECONDS, self._tell_lonely, company)\n",
+        "            pass\n",
+        f"{_COMPANY}test_a_count_that_finds_no_company_goes_by_itself",
+    ),
+    mutant(
+        "what was read waits for company, too",
+        "D5",
+        "messaging/ledger.py",
+        "    return {change.inbox for change in changes} - others\n",
+        "    return {change.inbox for change in changes}\n",
+        f"{_COMPANY}test_what_somebody_read_is_told_at_once",
     ),
     mutant(
         "counts are kept in memory instead of the database",

@@ -1,0 +1,142 @@
+"""New counts in company: where many are told, each goes with a message on the same way, or soon by itself (D5)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from messaging import ledger as ledgers
+from messaging import unread, wire
+from messaging.bus import Bus
+from messaging.hub import Hub, Subscriber, person_key
+from messaging.items import StreamItem
+from messaging.ledger import Ledger
+from messaging.unread import InboxRef, Read, Record
+from messaging.wire import ThreadAddress
+
+PATIENCE = 10.0
+MANY = 100
+NEVER = 3600.0
+
+
+class Remembering(Ledger):
+    """A ledger with a dictionary for its database."""
+
+    def __init__(self, hub: Hub) -> None:
+        super().__init__(hub)
+        self.unread: dict[InboxRef, int] = {}
+
+    async def run(self, store: Callable[..., Any], /, *args: Any, **_: Any) -> Any:
+        if store is unread.counts:
+            return {inbox: {"t": self.unread[inbox]} if self.unread.get(inbox) else {} for inbox in args[0]}
+        for change in args[0]:
+            self.unread[change.inbox] = self.unread.get(change.inbox, 0) + 1 if isinstance(change, Record) else 0
+        return None
+
+
+class Reader:
+    """A stream that waits: what it is given in one go is one of its `writes`."""
+
+    def __init__(self, hub: Hub, inbox: InboxRef) -> None:
+        self.writes: list[list[str]] = []
+        self.news = asyncio.Event()
+        self._subscriber = Subscriber(person_key(inbox.address.participant_id))
+        self._subscriber.rush = self._write
+        hub.attach(self._subscriber, inbox.address)
+        self.waiting = asyncio.create_task(self._subscriber.wait())
+
+    def _write(self) -> bool:
+        items = self._subscriber.take()
+        self.writes.append([f"{item.unread_count} unread" if item.kind == "unread" else item.kind for item in items])
+        self.news.set()
+        return True
+
+    async def written(self) -> list[list[str]]:
+        async with asyncio.timeout(PATIENCE):
+            await self.news.wait()
+        return self.writes
+
+
+class World:
+    """Many inboxes, a reader each; every one has been told its count once."""
+
+    def __init__(self) -> None:
+        self.hub = Hub(Bus(_nothing, lambda: None))
+        self.ledger = Remembering(self.hub)
+        self.inboxes = [InboxRef(n, ThreadAddress("acme", "a", "b", f"p{n}@acme.example")) for n in range(MANY)]
+        self.readers = [Reader(self.hub, inbox) for inbox in self.inboxes]
+
+    async def counted(self) -> None:
+        """Return when what is unread has been handed to all readers, written or not."""
+        for inbox in self.inboxes:
+            await self.ledger.counts(inbox)
+
+    def answer(self, inbox: InboxRef) -> None:
+        told = {"id": f"m{inbox.pk}", "createdAt": "2026-07-02T09:00:00Z", "scope": "t", "direction": "Outgoing"}
+        self.ledger.record(inbox, wire.message(told, event="Chat"), late_at=datetime.now(UTC))
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    world = World()
+    await world.counted()
+    yield world
+    await world.ledger.aclose()
+    for reader in world.readers:
+        reader.waiting.cancel()
+
+
+async def _nothing(_: Any) -> None: ...
+
+
+async def test_many_new_counts_go_with_the_next_message(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledgers, "_COMPANY_SECONDS", NEVER)
+    for inbox in world.inboxes:
+        world.answer(inbox)
+    await world.counted()
+    assert [reader.writes for reader in world.readers] == [[]] * MANY
+    for inbox in world.inboxes[:3]:
+        world.hub.publish(inbox.address, StreamItem("message"))
+        assert await world.readers[inbox.pk].written() == [["1 unread", "message"]]
+
+
+async def test_a_count_that_finds_no_company_goes_by_itself(world: World) -> None:
+    for inbox in world.inboxes:
+        world.answer(inbox)
+    for reader in world.readers:
+        assert await reader.written() == [["1 unread"]]
+
+
+async def test_what_somebody_read_is_told_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledgers, "_COMPANY_SECONDS", NEVER)
+    for inbox in world.inboxes:
+        world.answer(inbox)
+    await world.counted()
+    for inbox in world.inboxes[1:]:
+        world.answer(inbox)
+    world.ledger.read(Read(world.inboxes[0], "t"))
+    assert await world.readers[0].written() == [["1 unread", "0 unread"]]
+    assert world.readers[1].writes == []
+
+
+async def test_a_count_that_another_process_tells_of_is_told_at_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody knows here how old it is."""
+    monkeypatch.setattr(ledgers, "_COMPANY_SECONDS", NEVER)
+    world.ledger.unread = dict.fromkeys(world.inboxes, 1)
+    world.ledger.look_again(world.inboxes)
+    for reader in world.readers:
+        assert await reader.written() == [["1 unread"]]
+
+
+async def test_a_few_new_counts_are_told_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledgers, "_COMPANY_SECONDS", NEVER)
+    for inbox in world.inboxes[1:]:
+        world.answer(inbox)
+    for reader in world.readers[1:]:
+        assert await reader.written() == [["1 unread"]]
