@@ -8,6 +8,7 @@ from typing import Final
 
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from msgspec import structs
 
 from conversations import markdown, topic_names
 from messaging import wire
@@ -90,7 +91,7 @@ def _dom_id(message: Message, *, is_own: bool) -> str:
 def _filled(entry: Entry, message: Message) -> Entry:
     if message.text and len(message.text) > _MAX_TEXT:
         entry = replace(entry, cut=len(message.text) - _MAX_TEXT)
-        message = replace(message, text=message.text[:_MAX_TEXT])
+        message = structs.replace(message, text=message.text[:_MAX_TEXT])
     content = content_of(message.data)
     if entry.is_step:
         words = message.text or (content if isinstance(content, str) else _pretty(content))

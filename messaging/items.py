@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
+
+import msgspec
 
 from messaging.wire import GENERAL, Message, ThreadAddress
 
 _NONE: Mapping[str, int] = MappingProxyType({})
 
 
-@dataclass(slots=True)
-class StreamItem:
+class StreamItem(msgspec.Struct, gc=False):
     """One thing that a stream tells its reader; shared by all readers, so encoded once per encoder.
 
     `kind` is "message" (`message`, `event`, `cursor`, `json`; `is_edit`: its id was shown before; `came_late`: cursors
@@ -45,7 +45,7 @@ class StreamItem:
     retry_in_seconds: float = 0.0
     reason: str = ""
     is_shared: bool = False
-    encoded: dict[Callable[[StreamItem], bytes], bytes] | None = field(default=None, repr=False)
+    encoded: dict[Callable[[StreamItem], bytes], bytes] | None = None
 
     def bytes_for(self, encode: Callable[[StreamItem], bytes]) -> bytes:
         """This item as `encode` writes it; kept for the others where it `is_shared` by several readers."""

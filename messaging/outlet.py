@@ -20,7 +20,7 @@ from messaging.ledger import Ledger
 from messaging.unread import PUT_OFF, InboxRef
 from messaging.upstream import UpstreamClient
 from messaging.wheel import Wheel
-from messaging.wire import Message, order_at, stream_json
+from messaging.wire import PLACE_DIGITS, Message, order_at, stream_json
 
 _RING_ITEMS = 256
 _RING_BYTES = 1 << 18
@@ -222,8 +222,8 @@ class Outlet:
             return message.order <= max(self.compared, self.start)
         if message.order <= self.compared:
             return True
-        made_us, _, _ = message.order.partition("-")
-        return now_ms * 1000 + self._their_lead_us - int(made_us) > _AGED_US
+        made_us = int(message.order[:PLACE_DIGITS])
+        return now_ms * 1000 + self._their_lead_us - made_us > _AGED_US
 
     def edit(self, message: Message, json: str, event: str) -> None:
         """A message that was shown before, changed: pages replace it, and nobody counts it (U4)."""

@@ -15,6 +15,7 @@ _BOM = b"\xef\xbb\xbf"
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 _FIELDS = (b"data:", b"event:", b"id:", b"retry:")
 _LONGEST_FIELD = 6
+_USUAL_LINES = 3
 _MAX_RETRY_DIGITS = 15
 _EVENT_NAME = re.compile(r"[^\r\n\x00:]+")
 
@@ -62,12 +63,27 @@ class Decoder:
             rest = self._finish_lines_of_any_kind(chunk)
         else:
             *lines, rest = chunk.split(b"\n")
+            if len(lines) == _USUAL_LINES and self._is_usual(lines, rest):
+                name, data, _ = lines
+                return [self._event_of(name[7:], data[6:])]
             for line in lines:
                 self._finish_line(line)
         if rest:
             self._hold(rest)
         events, self._events = self._events, []
         return events
+
+    def _is_usual(self, lines: list[bytes], rest: bytes) -> bool:
+        """Whether this is a name, a line of data and an end, and nothing before or behind: most chunks are."""
+        name, data, end = lines
+        return (
+            not (end or rest or self._line or self._skipping or self._event)
+            and self._data is None
+            and name.startswith(b"event: ")
+            and data.startswith(b"data: ")
+            and len(name) <= self._max_bytes
+            and len(data) <= self._max_bytes
+        )
 
     def _without_mark(self, chunk: bytes) -> bytes:
         if len(chunk) < len(_BOM) and _BOM.startswith(chunk):
@@ -132,8 +148,11 @@ class Decoder:
         event, self._event = self._event, b""
         if self._data is None:
             return
-        data, self._data = self._data.decode("utf-8", "replace"), None
-        self._events.append(Event(event.decode("utf-8", "replace") or "message", data, self._id))
+        data, self._data = self._data, None
+        self._events.append(self._event_of(event, data))
+
+    def _event_of(self, name: bytes, data: bytes | bytearray) -> Event:
+        return Event(name.decode("utf-8", "replace") or "message", data.decode("utf-8", "replace"), self._id)
 
 
 @lru_cache(maxsize=64)

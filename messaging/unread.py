@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 from django.db import connection, transaction
 from django.db.models import Count, Max, Min, Q
 
@@ -48,8 +49,7 @@ class InboxRef:
         return cls(told["pk"], ThreadAddress(**names))
 
 
-@dataclass(slots=True)
-class Record:
+class Record(msgspec.Struct, gc=False):
     """Remember one answer; it is unread unless it is known already or settled. What is no answer counts as read.
 
     Where it `came_late`, with a place before what was handed out already, `known_at` is PUT_OFF after the moment.

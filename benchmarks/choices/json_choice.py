@@ -52,6 +52,10 @@ def _decoders() -> dict[str, Callable[[str], object]]:
 
 def _ways(event: sse.Event) -> dict[str, Callable[[], bytes]]:
     def passed() -> bytes:
+        wire.streamed(event.data, event.event)
+        return sse.encode(event.event, event.data, _CURSOR)
+
+    def by_an_object() -> bytes:
         wire.message(wire.load_json(event.data), event=event.event, keeps_raw=False)
         return sse.encode(event.event, event.data, _CURSOR)
 
@@ -65,4 +69,9 @@ def _ways(event: sse.Event) -> dict[str, Callable[[], bytes]]:
         wire.message(raw, event=event.event, keeps_raw=False)
         return sse.encode(event.event, orjson.dumps(raw).decode(), _CURSOR)
 
-    return {"text as it came": passed, "written anew by json": with_json, "written anew by orjson": with_orjson}
+    return {
+        "text as it came": passed,
+        "text as it came, read by way of an object": by_an_object,
+        "written anew by json": with_json,
+        "written anew by orjson": with_orjson,
+    }

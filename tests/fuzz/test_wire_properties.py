@@ -31,6 +31,10 @@ objects = st.dictionaries(keys | st.text(max_size=3), known_values | times | val
 messages = st.builds(
     lambda raw, identity: {**raw, "id": identity}, objects, st.text(min_size=1) | known_values | values
 )
+usual = st.fixed_dictionaries(
+    {key: st.none() | known_values | st.text(max_size=8) | times for key in wire.STREAM_KEYS}
+    | {"id": st.text(min_size=1, max_size=40), "data": values}
+)
 documents = (
     st.text() | st.binary() | st.binary().map(lambda noise: b'{"id": "' + noise + b'"}') | values.map(json.dumps)
 )
@@ -74,13 +78,25 @@ def test_any_object_is_a_message_or_refused(raw: Any) -> None:
     assert message.id
     assert len(message.id) <= 200
     assert message.created_at.tzinfo is not None
-    assert wire.stranger(raw, ADDRESS, "6a46") in ("", "tenant", "participant", "thread", "activation")
+    text = json.dumps(raw)
+    assert wire.streamed(text, "Chat")[0] == wire.message(wire.load_json(text), event="Chat", keeps_raw=False)
     assert set(json.loads(wire.stream_json(message.raw))) == set(wire.STREAM_KEYS)
     assert "\n" not in wire.stream_json(message.raw)
     sealer = Sealer(b"secret", "inbox")
     assert sealer.read(sealer.write(message.order, 1_800_000_000_000)) == Cursor(
         message.order, datetime.fromtimestamp(1_800_000_000, UTC)
     )
+
+
+@given(usual)
+@often
+def test_a_usual_message_is_read_as_any_other(raw: dict[str, Any]) -> None:
+    """Read into place or by way of an object: the same message, and the same names."""
+    for text in (json.dumps(raw), json.dumps(raw, ensure_ascii=False)):
+        message, names = wire.streamed(text, "Chat")
+        assert message == wire.message(wire.load_json(text), event="Chat", keeps_raw=False)
+        assert names == (None, raw["workflowId"], raw["participantId"], raw["threadId"])
+        assert wire.stranger(names, ADDRESS, "6a46") in ("", "tenant", "participant", "thread", "activation")
 
 
 @given(times | st.text() | values)

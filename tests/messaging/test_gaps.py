@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec import structs
 
 from messaging import errors, wire
 from messaging.cursors import Cursor, mark
@@ -153,7 +153,7 @@ async def test_what_the_database_would_not_settle_is_settled_by_the_next_compari
 @pytest.mark.parametrize("call", ["familiar", "flush"])
 async def test_what_was_set_aside_waits_for_a_database_that_is_away(world: World, call: str) -> None:
     """F65: it came by the stream, and says that it is older than the stream; history may not have it for long."""
-    late = replace(message(1), id="late", order=wire.order_of(START - timedelta(seconds=5), "late"))
+    late = structs.replace(message(1), id="late", order=wire.order_of(START - timedelta(seconds=5), "late"))
     world.gaps.set_aside(late, "{}", "Chat")
     world.fails = {call}
     assert await world.gaps.compare() is None
@@ -200,7 +200,7 @@ async def test_what_a_replica_lists_late_is_named_although_it_is_news_to_nobody(
 async def test_no_cursor_names_what_no_stream_carries(world: World) -> None:
     """D1: the person's own words in the sum of a burst would make it disagree with history for ever."""
     await world.gaps.compare()
-    world.history_rows = [replace(message(number), direction="Incoming") for number in (-1, 1)]
+    world.history_rows = [structs.replace(message(number), direction="Incoming") for number in (-1, 1)]
     await world.gaps.compare()
     assert world.cursor().marks == frozenset()
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec import structs
 
 from messaging import wire
 from messaging.catchup import Pages
@@ -242,7 +242,7 @@ def test_what_is_old_when_it_comes_is_late_whoever_has_compared(monkeypatch: pyt
     here = outlet(elsewhere)
     now += timedelta(seconds=10)
     handing_out(9, 10, at=here)
-    here.hand_out(replace(message(8), kind="Data"))
+    here.hand_out(structs.replace(message(8), kind="Data"))
     assert elsewhere.late_at["m008"] is elsewhere.late_at["m010"] is None, "no receipt tells when another had the first"
     assert elsewhere.late_at["m009"] == now.replace(microsecond=now.microsecond // 1000 * 1000) + timedelta(seconds=1)
     its = here.sealer.write(wire.order_at(now), int(now.timestamp() * 1000) - 1)

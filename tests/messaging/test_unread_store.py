@@ -19,6 +19,7 @@ from django.core.management import call_command
 from django.db import DatabaseError, connection, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import ConnectionHandler
+from msgspec import structs
 from pytest_django import DjangoDbBlocker
 
 from messaging import unread, wire
@@ -225,7 +226,9 @@ def test_a_floor_is_compared_letter_by_letter(inbox: InboxRef) -> None:
         with connection.cursor() as cursor:
             cursor.execute('ALTER TABLE messaging_topic ALTER floor TYPE varchar(64) COLLATE "und-x-icu"')
             cursor.execute('ALTER TABLE messaging_receipt ALTER "order" TYPE varchar(64) COLLATE "und-x-icu"')
-    at_once = [replace(message(1), id=name, order=wire.order_of(START, name)) for name in ("B", "a", "~", "_", "Z9")]
+    at_once = [
+        structs.replace(message(1), id=name, order=wire.order_of(START, name)) for name in ("B", "a", "~", "_", "Z9")
+    ]
     unread.apply([Record(inbox, at_once[0], START)])
     unread.drop_topics(inbox, {"t": wire.order_of(START, "Z")})
     unread.apply([Record(inbox, answer, START) for answer in at_once])
@@ -236,7 +239,7 @@ def test_a_floor_is_compared_letter_by_letter(inbox: InboxRef) -> None:
 def test_a_receipt_holds_what_the_message_says(inbox: InboxRef) -> None:
     odd = "q\"uote \\ back\\slash, %s {x} '; -- \u2028 \U0001f600"
     for number, moment in enumerate((START, START + timedelta(microseconds=1), datetime(9999, 12, 31, tzinfo=UTC))):
-        answer = replace(message(number), id=f"{odd}{number}", created_at=moment, scope=odd)
+        answer = structs.replace(message(number), id=f"{odd}{number}", created_at=moment, scope=odd)
         unread.apply([Record(inbox, answer, START + timedelta(microseconds=5))])
         row = Receipt.objects.get(message_id=answer.id)
         assert (row.inbox_id, row.topic.scope, row.order) == (inbox.pk, odd, answer.order)
@@ -258,7 +261,7 @@ def test_a_batch_of_records_moves_and_reads_means_what_it_means_in_order(inbox: 
 def test_what_is_too_long_is_refused_and_not_cut(inbox: InboxRef) -> None:
     """Cut short, two ids could be one. The ledger then writes the others of the batch."""
     with pytest.raises(DatabaseError), transaction.atomic():
-        unread.apply([record(inbox, 1), Record(inbox, replace(message(2), id="x" * 256), START)])
+        unread.apply([record(inbox, 1), Record(inbox, structs.replace(message(2), id="x" * 256), START)])
     assert unread.counts([inbox]) == {inbox: {}}
 
 

@@ -147,7 +147,7 @@ MUTANTS = [
         "an answer that is old when it comes isn't taken for late",
         "D1",
         "messaging/outlet.py",
-        "        return now_ms * 1000 + self._their_lead_us - int(made_us) > _AGED_US\n",
+        "        return now_ms * 1000 + self._their_lead_us - made_us > _AGED_US\n",
         "        return False\n",
         f"{_RESUMING}test_what_is_old_when_it_comes_is_late_whoever_has_compared",
     ),
