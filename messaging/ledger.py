@@ -54,9 +54,9 @@ _MANY = 100
 _LONG_PAUSE_SECONDS = 0.6
 """Between batches, and after one of many: receipts are written, and counts told, together. Whoever waits for them to be
 written hurries it, and so does a whole batch. With writing and telling, a count is less than a second old (D5)."""
-_COMPANY_SECONDS = 0.3
-"""So long a new count waits for a message that goes the same way, where many are told: most of them need no write of
-their own. What somebody read is told at once."""
+_COMPANY_SECONDS = 0.9
+"""Where many new counts are told each waits for a message that goes the same way, until its oldest answer is so old:
+most of them need no write of their own. What somebody read is told at once."""
 _SHORTEST_PAUSE = 0.03
 """In a herd somebody always waits."""
 _RETRY_SECONDS = (0.2, 0.5, 1, 2, 5)
@@ -86,7 +86,7 @@ class Ledger:
         hub.when_deserted = lambda person: self._shown.pop(person, None)
         self._retry: asyncio.TimerHandle | None = None
         self._unshown: set[InboxRef] = set()  # whose counts could not be read
-        self._patient: set[InboxRef] = set()  # whose new counts may wait for company
+        self._patient: dict[InboxRef, float] = {}  # whose new counts may wait for company, and until when (monotonic)
         self.overflowed: set[InboxRef] = set()
         self.dropped: set[InboxRef] = set()
         """Of which unread answers were dropped that upstream did not have: it may have them after all."""
@@ -145,8 +145,10 @@ class Ledger:
 
     async def _write_all(self) -> None:
         failures = 0
+        since = time.monotonic()  # nothing that waits is older
         while self._waiting:
             batch = [self._waiting[i] for i in range(min(len(self._waiting), _BATCH))]
+            is_all = len(batch) == len(self._waiting)
             metrics.ledger_waiting.set(len(self._waiting))
             started = time.monotonic()
             try:
@@ -166,7 +168,9 @@ class Ledger:
             self._written += len(batch)
             self._progress.set()
             self._progress.clear()
-            self.changed({change.inbox for change in batch}, patient=_only_recorded(batch))
+            self.changed({change.inbox for change in batch})
+            self._patient |= dict.fromkeys(_only_recorded(batch), since + _COMPANY_SECONDS)
+            since = started if is_all else since
             if len(self._waiting) < _BATCH:
                 await asyncio.sleep(min(time.monotonic() - started, _SHORTEST_PAUSE) if len(batch) > 1 else 0)
                 await self._rest(_PAUSE_SECONDS if len(batch) < _MANY else _LONG_PAUSE_SECONDS)
@@ -259,29 +263,23 @@ class Ledger:
         await self.flush()
         return await self.stored_counts(inbox)
 
-    def changed(
-        self, inboxes: Collection[InboxRef], *, are_dropped: bool = False, patient: Collection[InboxRef] = ()
-    ) -> None:
-        """These were changed in the database: show it here, and let the other processes look.
-
-        The `patient` of them may have waited as long as a count may (D5) but for `_COMPANY_SECONDS`, which they wait.
-        """
+    def changed(self, inboxes: Collection[InboxRef], *, are_dropped: bool = False) -> None:
+        """These were changed in the database: show it here, and let the other processes look."""
         if not self._hub.bus.is_alone:
             what = "dropped" if are_dropped else "unread"
             for inbox in inboxes:
                 self._hub.tell(person_key(inbox.address.participant_id), {"what": what, "inbox": inbox.told()})
         self.look_again(inboxes)
-        self._patient.update(patient)
 
     def look_again(self, inboxes: Collection[InboxRef]) -> None:
         """Show the readers here what the database says of these now."""
-        self._patient.difference_update(inboxes)
+        for inbox in inboxes:
+            self._patient.pop(inbox, None)
         self._counting.ask(inboxes)
 
     async def _count(self, inboxes: list[InboxRef]) -> dict[InboxRef, CountsByTopic]:
         """Read counts and tell the readers in this process which have changed, few at once: messages must not wait."""
-        patient = self._patient.intersection(inboxes)
-        self._patient -= patient
+        patient = {inbox: self._patient.pop(inbox) for inbox in inboxes if inbox in self._patient}
         try:
             found = await self.run(unread.counts, inboxes)
         except errors.LedgerUnavailable:
@@ -305,7 +303,8 @@ class Ledger:
                     company.append(reader)
             await asyncio.sleep(0)
         if company:
-            asyncio.get_running_loop().call_later(_COMPANY_SECONDS, self._tell_lonely, company)
+            wait = max(0.0, min(patient.values()) - time.monotonic())
+            asyncio.get_running_loop().call_later(wait, self._tell_lonely, company)
         return found
 
     def _tell_lonely(self, readers: list[Subscriber]) -> None:

@@ -320,7 +320,7 @@ MUTANTS = [
         "a count that finds no company is never told",
         "D5",
         "messaging/ledger.py",
-        "            asyncio.get_running_loop().call_later(_COMPANY_SECONDS, self._tell_lonely, company)\n",
+        "            asyncio.get_running_loop().call_later(wait, self._tell_lonely, company)\n",
         "            pass\n",
         f"{_COMPANY}test_a_count_that_finds_no_company_goes_by_itself",
     ),
