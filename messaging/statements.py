@@ -18,6 +18,8 @@ from django.db import connection, models
 
 from messaging.models import Receipt, Topic
 
+_to_json = msgspec.json.Encoder(enc_hook=datetime.isoformat).encode  # of datetime's subclasses msgspec knows nothing
+
 
 class LockedTopic(msgspec.Struct, gc=False):
     pk: int
@@ -207,7 +209,7 @@ def _run(
             cursor.execute(statement, [_json_for_sqlite(given)])
             return cursor.fetchall() if cursor.description else []
         with connection.wrap_database_errors:  # Django's own cursor would write the rows into the statement first
-            sent = psycopg.Cursor(connection.connection).execute(statement, [msgspec.json.encode(given).decode()])
+            sent = psycopg.Cursor(connection.connection).execute(statement, [_to_json(given).decode()])
             return sent.fetchall() if sent.description else []
 
 

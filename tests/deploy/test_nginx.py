@@ -236,7 +236,10 @@ async def test_the_access_log_holds_no_codes_and_no_cookies(front: Fronts) -> No
     async with running(stub), client(nginx := front(stub.port)) as browser:
         path = "/oidc/callback/?code=canary-code&state=canary-state"
         await browser.get(path, headers={"Cookie": "__Host-sessionid=canary-session"})
-    line = nginx.access_log()[-1]
+    async with asyncio.timeout(SOON):
+        while not (lines := nginx.access_log()):  # written after the answer
+            await asyncio.sleep(0.01)
+    line = lines[-1]
     assert "/oidc/callback/ " in line
     assert "canary" not in line
     assert f"127.0.0.1:{stub.port}" in line
