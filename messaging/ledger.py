@@ -289,22 +289,23 @@ class Ledger:
             raise
         in_a_hurry = {person_key(inbox.address.participant_id) for inbox in found if inbox not in patient}
         company: list[Subscriber] = []
-        for some in batched(found.items(), _SAID_AT_ONCE):
-            self._hub.hold()
-            try:
-                for inbox, by_topic in some:
-                    self._show(inbox, by_topic)
-            finally:
-                readers = self._hub.let_go()
-            for reader in readers:
-                if reader.person in in_a_hurry:
-                    reader.hurry()
-                else:
-                    company.append(reader)
-            await asyncio.sleep(0)
-        if company:
-            wait = max(0.0, min(patient.values()) - time.monotonic())
-            asyncio.get_running_loop().call_later(wait, self._tell_lonely, company)
+        try:
+            for some in batched(found.items(), _SAID_AT_ONCE):
+                self._hub.hold()
+                try:
+                    for inbox, by_topic in some:
+                        self._show(inbox, by_topic)
+                finally:
+                    for reader in self._hub.let_go():
+                        if reader.person in in_a_hurry:
+                            reader.hurry()
+                        else:
+                            company.append(reader)
+                await asyncio.sleep(0)
+        finally:  # whatever happens, nobody is left with a count that nothing sends
+            if company:
+                wait = max(0.0, min(patient.values()) - time.monotonic())
+                asyncio.get_running_loop().call_later(wait, self._tell_lonely, company)
         return found
 
     def _tell_lonely(self, readers: list[Subscriber]) -> None:
