@@ -69,6 +69,7 @@ class Gaps:
         self._timer: asyncio.TimerHandle | Alarm | None = None
         self._comparing = asyncio.Lock()
         self._wanting = 0  # how many want a comparison now
+        self._hurrying = 0  # how many of them somebody waits for
         self._latest: Pages | None = None  # what it read, for those of them who have not got it yet
         self._task: asyncio.Task[None] | None = None
         self._is_behind = False  # the last comparison failed
@@ -116,7 +117,7 @@ class Gaps:
 
     async def _look(self) -> None:
         try:
-            await self.compare()
+            await self.compare(is_awaited=False)
         finally:
             self._task = None
             self._set_timer()
@@ -155,13 +156,17 @@ class Gaps:
 
     # -- comparing --------------------------------------------------------------------------------------------
 
-    async def compare(self) -> Pages | None:
+    async def compare(self, *, is_awaited: bool = True) -> Pages | None:
         """Close every gap that can be seen from upstream's topic list; what was read for it.
 
-        Failures are logged, and None: the next look is soon. Of those who want it at one time, one does it.
+        Failures are logged, and None: the next look is soon. Of those who want it at one time, one does it. Where
+        nobody waits for it (not `is_awaited`) receipts are written when they would be, and not for its sake.
         """
         asked_at = time.monotonic()
         self._wanting += 1
+        self._hurrying += is_awaited
+        if is_awaited and self._comparing.locked():
+            self._around.ledger.hurry()
         try:
             async with self._comparing:
                 if self._is_over:
@@ -171,6 +176,7 @@ class Gaps:
                 return self._latest
         finally:
             self._wanting -= 1
+            self._hurrying -= is_awaited
             if not self._wanting:
                 self._latest = None
 
@@ -239,7 +245,7 @@ class Gaps:
         if self.away_since is not None:
             self._back(recovered)
         self.is_complete, self.compared_at = True, began_at
-        await ledger.flush()
+        await self._flush()
         self._outlet.prove(provable)
         self._outlet.tidy()
         return pages
@@ -260,6 +266,8 @@ class Gaps:
 
         Raises LedgerUnavailable. What this feed can't have missed is recorded only.
         """
+        if self._comparing.locked():
+            self._around.ledger.hurry()
         async with self._comparing:
             if self._expected is None:
                 await self.prepare()
@@ -380,7 +388,7 @@ class Gaps:
 
     async def _settle(self, difference: catchup.Difference) -> None:
         ledger = self._around.ledger
-        await ledger.flush()
+        await self._flush()
         settlement = Settlement(
             self._inbox, difference.asked_at, difference.topics, difference.floors, difference.whole
         )
@@ -394,6 +402,11 @@ class Gaps:
                 self.forget_topic(scope)
                 if scope in stored and self._expected is not None:  # others may have heard answers that we haven't
                     self._expected[scope] = stored[scope]
+
+    async def _flush(self) -> None:
+        """Return when everything that was recorded is written; LedgerUnavailable."""
+        is_urgent = self._hurrying or self.away_since is not None
+        await self._around.ledger.flush(is_urgent=bool(is_urgent))
 
     def _back(self, recovered: int) -> None:
         since, self.away_since = self.away_since, None

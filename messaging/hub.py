@@ -76,6 +76,11 @@ class Subscriber:
                 self._items.clear()
             self.wake()
 
+    @property
+    def oldest(self) -> StreamItem | None:
+        """What has been queued for longest; the reader takes all at once."""
+        return self._items[0] if self._items else None
+
     def take(self) -> list[StreamItem]:
         """Everything that is queued now."""
         items, self._items = self._items, []

@@ -20,6 +20,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import batched
+from operator import attrgetter
+from types import MappingProxyType
+from typing import NamedTuple
 
 from django.db import Error as DatabaseError
 from django.db import InterfaceError, InternalError, OperationalError, close_old_connections
@@ -57,9 +60,21 @@ written hurries it, and so does a whole batch. With writing and telling, a count
 _COMPANY_SECONDS = 0.9
 """Where many new counts are told each waits for a message that goes the same way, until its oldest answer is so old:
 most of them need no write of their own. What somebody read is told at once."""
+_TOGETHER_SECONDS = 0.05
+"""Those that find no company go that much early, several at once."""
+_AT_ONCE = 0.0
+_NOBODY: Mapping[InboxRef, float] = MappingProxyType({})
 _SHORTEST_PAUSE = 0.03
 """In a herd somebody always waits."""
 _RETRY_SECONDS = (0.2, 0.5, 1, 2, 5)
+
+
+class _Waiting(NamedTuple):
+    """A reader whose new count waits for company, until a moment; `oldest` is what its queue began with then."""
+
+    until: float
+    reader: Subscriber
+    oldest: StreamItem | None
 
 
 class Ledger:
@@ -86,7 +101,10 @@ class Ledger:
         hub.when_deserted = lambda person: self._shown.pop(person, None)
         self._retry: asyncio.TimerHandle | None = None
         self._unshown: set[InboxRef] = set()  # whose counts could not be read
-        self._patient: dict[InboxRef, float] = {}  # whose new counts may wait for company, and until when (monotonic)
+        self._waiting_since: dict[InboxRef, float] = {}  # when the oldest change in line was queued, or before
+        self._until: dict[
+            InboxRef, float
+        ] = {}  # how long the count that was asked for may wait for company (monotonic)
         self.overflowed: set[InboxRef] = set()
         self.dropped: set[InboxRef] = set()
         """Of which unread answers were dropped that upstream did not have: it may have them after all."""
@@ -126,15 +144,24 @@ class Ledger:
             return
         self._waiting.append(change)
         self._queued += 1
+        self._waiting_since.setdefault(change.inbox, time.monotonic())
         if self._is_resting and len(self._waiting) >= _BATCH:
             self._hurry.set()
         if self._writer is None or self._writer.done():
             self._writer = asyncio.create_task(self._write_all(), name="ledger")
 
-    async def flush(self) -> None:
-        """Return when everything queued so far is written; LedgerUnavailable when that takes too long."""
+    def hurry(self) -> None:
+        """Write what is queued now: somebody waits for it."""
+        if self._waiting:
+            self._hurry.set()
+
+    async def flush(self, *, is_urgent: bool = True) -> None:
+        """Return when everything queued so far is written; LedgerUnavailable when that takes too long.
+
+        If it isn't urgent it is written in its time, which is less than a second.
+        """
         goal = self._queued
-        if self._written < goal:
+        if self._written < goal and is_urgent:
             self._hurry.set()
         try:
             async with asyncio.timeout(_FLUSH_SECONDS):
@@ -145,10 +172,11 @@ class Ledger:
 
     async def _write_all(self) -> None:
         failures = 0
-        since = time.monotonic()  # nothing that waits is older
         while self._waiting:
             batch = [self._waiting[i] for i in range(min(len(self._waiting), _BATCH))]
-            is_all = len(batch) == len(self._waiting)
+            since = self._waiting_since
+            if len(batch) == len(self._waiting):
+                self._waiting_since = {}
             metrics.ledger_waiting.set(len(self._waiting))
             started = time.monotonic()
             try:
@@ -157,6 +185,7 @@ class Ledger:
                 metrics.ledger_failures.inc()
                 delay = _RETRY_SECONDS[min(failures, len(_RETRY_SECONDS) - 1)]
                 failures += 1
+                self._waiting_since |= since
                 if failures % 10 == 1:
                     log.warning("receipts could not be written (%s); trying again", problem.detail.partition("\n")[0])
                 await asyncio.sleep(delay * random.uniform(0.8, 1.2))
@@ -168,9 +197,8 @@ class Ledger:
             self._written += len(batch)
             self._progress.set()
             self._progress.clear()
-            self.changed({change.inbox for change in batch})
-            self._patient |= dict.fromkeys(_only_recorded(batch), since + _COMPANY_SECONDS)
-            since = started if is_all else since
+            patient = {inbox: since[inbox] + _COMPANY_SECONDS for inbox in _only_recorded(batch)}
+            self.changed({change.inbox for change in batch}, patient)
             if len(self._waiting) < _BATCH:
                 await asyncio.sleep(min(time.monotonic() - started, _SHORTEST_PAUSE) if len(batch) > 1 else 0)
                 await self._rest(_PAUSE_SECONDS if len(batch) < _MANY else _LONG_PAUSE_SECONDS)
@@ -263,23 +291,29 @@ class Ledger:
         await self.flush()
         return await self.stored_counts(inbox)
 
-    def changed(self, inboxes: Collection[InboxRef], *, are_dropped: bool = False) -> None:
-        """These were changed in the database: show it here, and let the other processes look."""
+    def changed(
+        self, inboxes: Collection[InboxRef], patient: Mapping[InboxRef, float] = _NOBODY, *, are_dropped: bool = False
+    ) -> None:
+        """These were changed in the database: show it here, and let the other processes look.
+
+        `patient`: of which of them the new count may wait for company, and until when (monotonic).
+        """
         if not self._hub.bus.is_alone:
             what = "dropped" if are_dropped else "unread"
             for inbox in inboxes:
                 self._hub.tell(person_key(inbox.address.participant_id), {"what": what, "inbox": inbox.told()})
-        self.look_again(inboxes)
+        self.look_again(inboxes, patient)
 
-    def look_again(self, inboxes: Collection[InboxRef]) -> None:
+    def look_again(self, inboxes: Collection[InboxRef], patient: Mapping[InboxRef, float] = _NOBODY) -> None:
         """Show the readers here what the database says of these now."""
         for inbox in inboxes:
-            self._patient.pop(inbox, None)
+            until = patient.get(inbox, _AT_ONCE)
+            self._until[inbox] = min(until, self._until.get(inbox, until))
         self._counting.ask(inboxes)
 
     async def _count(self, inboxes: list[InboxRef]) -> dict[InboxRef, CountsByTopic]:
         """Read counts and tell the readers in this process which have changed, few at once: messages must not wait."""
-        patient = {inbox: self._patient.pop(inbox) for inbox in inboxes if inbox in self._patient}
+        asked = {inbox: self._until.pop(inbox, _AT_ONCE) for inbox in inboxes}
         try:
             found = await self.run(unread.counts, inboxes)
         except errors.LedgerUnavailable:
@@ -287,8 +321,11 @@ class Ledger:
             if self._retry is None:
                 self._retry = asyncio.get_running_loop().call_later(_RETRY_SECONDS[-1], self._try_again)
             raise
-        in_a_hurry = {person_key(inbox.address.participant_id) for inbox in found if inbox not in patient}
-        company: list[Subscriber] = []
+        until: dict[str, float] = {}  # by person
+        for inbox in found:
+            person = person_key(inbox.address.participant_id)
+            until[person] = min(asked[inbox], until.get(person, asked[inbox]))
+        company: list[_Waiting] = []
         try:
             for some in batched(found.items(), _SAID_AT_ONCE):
                 self._hub.hold()
@@ -297,24 +334,29 @@ class Ledger:
                         self._show(inbox, by_topic)
                 finally:
                     for reader in self._hub.let_go():
-                        if reader.person in in_a_hurry:
+                        if until[reader.person] == _AT_ONCE:
                             reader.hurry()
                         else:
-                            company.append(reader)
+                            company.append(_Waiting(until[reader.person], reader, reader.oldest))
                 await asyncio.sleep(0)
         finally:  # whatever happens, nobody is left with a count that nothing sends
-            if company:
-                wait = max(0.0, min(patient.values()) - time.monotonic())
-                asyncio.get_running_loop().call_later(wait, self._tell_lonely, company)
+            company.sort(key=attrgetter("until"), reverse=True)
+            self._tell_lonely(company)
         return found
 
-    def _tell_lonely(self, readers: list[Subscriber]) -> None:
-        """Let those whose count found no company look up, few at once."""
-        for reader in readers[-_SAID_AT_ONCE:]:
-            reader.hurry()
-        del readers[-_SAID_AT_ONCE:]
-        if readers:
-            asyncio.get_running_loop().call_soon(self._tell_lonely, readers)
+    def _tell_lonely(self, company: list[_Waiting]) -> None:
+        """Let those look up whose count found no company in time, few at once; the next is the last of the list."""
+        now, told = time.monotonic(), 0
+        while company:
+            its = company[-1]
+            if its.reader.oldest is its.oldest:
+                if its.until > now + _TOGETHER_SECONDS or told == _SAID_AT_ONCE:
+                    wait = its.until - now if told < _SAID_AT_ONCE else 0
+                    asyncio.get_running_loop().call_later(wait, self._tell_lonely, company)
+                    return
+                its.reader.hurry()
+                told += 1
+            company.pop()
 
     def _try_again(self) -> None:
         self._retry = None
@@ -323,18 +365,19 @@ class Ledger:
 
     def _show(self, inbox: InboxRef, by_topic: CountsByTopic) -> None:
         person = person_key(inbox.address.participant_id)
-        if not self._hub.readers_of(person):
-            return
-        shown = self._shown.setdefault(person, {})
+        shown = self._shown.get(person)
+        if shown is None:
+            if not self._hub.readers_of(person):
+                return
+            shown = self._shown[person] = {}
         before = shown.get(inbox)
+        if before == by_topic:
+            return
         shown[inbox] = by_topic
         total = sum(by_topic.values())
-        changed = by_topic.keys() | (before or {}).keys() or {GENERAL}
-        for topic in sorted(changed):
-            count = by_topic.get(topic, 0)
-            if before is None or before.get(topic, 0) != count:
-                item = StreamItem("unread", address=inbox.address, topic=topic, unread_count=count, total=total)
-                self._hub.publish_count(person, item, to_overviews_only=before is None)
+        for topic, count in _differences(before, by_topic):
+            item = StreamItem("unread", address=inbox.address, topic=topic, unread_count=count, total=total)
+            self._hub.publish_count(person, item, to_overviews_only=before is None)
 
     async def aclose(self) -> None:
         """Write what is left, within a few seconds, and stop."""
@@ -348,6 +391,14 @@ class Ledger:
         if self._retry is not None:
             self._retry.cancel()
         self._pool.shutdown(wait=False)
+
+
+def _differences(before: CountsByTopic | None, now: CountsByTopic) -> list[tuple[str, int]]:
+    """The topics whose counts are news, with these; all, or General's none, where nothing was told before."""
+    if before is None:
+        return list(now.items()) or [(GENERAL, 0)]
+    changed = [(topic, count) for topic, count in now.items() if before.get(topic, 0) != count]
+    return changed + [(topic, 0) for topic in before if topic not in now]
 
 
 def _only_recorded(changes: Collection[Record | Move | Read]) -> set[InboxRef]:

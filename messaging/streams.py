@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 import orjson
 from django.conf import settings
@@ -52,9 +53,14 @@ def for_api(item: StreamItem) -> bytes:
     if item.kind == "message" and not item.is_edit:
         return sse.encode(item.event, item.json, id=item.cursor)
     if item.kind == "unread":
-        told = {"topic": item.topic or None, "unreadCount": item.unread_count, "total": item.total}
-        return sse.encode("unread", orjson.dumps(told).decode())
+        topic = _topic_json(item.topic)
+        return sse.encode("unread", f'{{"topic":{topic},"unreadCount":{item.unread_count},"total":{item.total}}}')
     return b""
+
+
+@lru_cache(1024)
+def _topic_json(topic: str) -> str:
+    return orjson.dumps(topic or None).decode()
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,17 +61,13 @@ type Names = tuple[object, object, object, object]
 """Whose a message says it is: tenant, workflow, participant and thread, None for what it doesn't say."""
 
 
-@dataclass(frozen=True, slots=True)
-class ThreadAddress:
+class ThreadAddress(msgspec.Struct, frozen=True, cache_hash=True, gc=False):  # a key that is looked up all the time
     """One participant talking to one activation: what one upstream stream, one feed and one inbox stand for."""
 
     tenant_id: str
     agent_name: str
     activation_name: str
     participant_id: str
-
-    def __hash__(self) -> int:
-        return hash(self.participant_id)  # asked for with every message: a person has few activations
 
     @property
     def key(self) -> str:

@@ -90,6 +90,43 @@ async def world() -> AsyncIterator[World]:
         reader.waiting.cancel()
 
 
+class Clock:
+    """The ledger's clock, which stands still; lonely counts go when it is advanced."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.now = loop.time()
+        self._due: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
+        self._loop = loop
+        self._call_later = loop.call_later
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def call_later(self, wait: float, call: Callable[..., object], *args: Any) -> asyncio.TimerHandle:
+        if getattr(call, "__name__", "") != "_tell_lonely":
+            return self._call_later(wait, call, *args)
+        self._due.append((call, args))
+        return asyncio.TimerHandle(self.now + wait, call, args, self._loop)
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, and who waits look at the clock until nobody wants to look again at once."""
+        self.now += seconds
+        looks = 0
+        while self._due and looks < 2 * MANY:
+            call, args = self._due.pop(0)
+            call(*args)
+            looks += 1
+
+
+@pytest.fixture
+async def clock(world: World, monkeypatch: pytest.MonkeyPatch) -> Clock:
+    loop = asyncio.get_running_loop()
+    clock = Clock(loop)
+    monkeypatch.setattr(ledgers, "time", clock)
+    monkeypatch.setattr(loop, "call_later", clock.call_later)
+    return clock
+
+
 async def _nothing(_: Any) -> None: ...
 
 
@@ -140,3 +177,46 @@ async def test_a_few_new_counts_are_told_at_once(world: World, monkeypatch: pyte
         world.answer(inbox)
     for reader in world.readers[1:]:
         assert await reader.written() == [["1 unread"]]
+
+
+async def test_a_count_waits_from_its_own_answer_on(world: World, clock: Clock) -> None:
+    """Of one batch the older goes, the younger waits on."""
+    for inbox in world.inboxes:
+        world.answer(inbox)
+        clock.now += 0.005
+    await world.counted()
+    assert [reader.writes for reader in world.readers] == [[]] * MANY
+    clock.advance(0.648)  # to 1.148 s after the first, to 0.653 s after the last
+    assert [len(reader.writes) for reader in world.readers] == [1] * 60 + [0] * 40
+
+
+async def test_a_count_that_found_company_leaves_the_next_one_its_time(world: World, clock: Clock) -> None:
+    """The moment of the first passes while the next waits for a message of its own."""
+    for inbox in world.inboxes:
+        world.answer(inbox)
+    await world.counted()
+    clock.now += 0.6
+    for inbox in world.inboxes:
+        world.hub.publish(inbox.address, StreamItem("message"))
+        await world.readers[inbox.pk].written()
+    for inbox in world.inboxes:
+        world.answer(inbox)
+    await world.counted()
+    clock.advance(0.35)
+    assert [reader.writes for reader in world.readers] == [[["1 unread", "message"]]] * MANY
+    clock.advance(0.6)
+    assert [reader.writes[1:] for reader in world.readers] == [[["2 unread"]]] * MANY
+
+
+async def test_receipts_that_nobody_waits_for_are_not_hurried(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledgers, "_PAUSE_SECONDS", NEVER)
+    world.answer(world.inboxes[0])
+    await world.ledger.flush(is_urgent=False)  # the first is written at once
+    world.answer(world.inboxes[1])
+    patient = asyncio.create_task(world.ledger.flush(is_urgent=False))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not patient.done()
+    world.ledger.hurry()
+    async with asyncio.timeout(PATIENCE):
+        await patient

@@ -46,6 +46,7 @@ class World:
         self.recorded: list[str] = []
         self.shown: list[StreamItem] = []
         self.settled: list[Settlement] = []
+        self.flushes: list[bool] = []  # whether they were urgent
         self.lists_read = 0
         self.is_crowded = False
         self.asked_for_crowd = asyncio.Event()
@@ -91,8 +92,12 @@ class World:
     async def topic_states(self, _: InboxRef) -> dict[str, TopicState]:
         return self.states
 
-    async def flush(self) -> None:
+    async def flush(self, *, is_urgent: bool = True) -> None:
+        self.flushes.append(is_urgent)
         self._try("flush")
+
+    def hurry(self) -> None:
+        self.flushes.append(True)
 
     async def familiar(self, question: Familiar) -> set[str]:
         self._try("familiar")
@@ -253,3 +258,38 @@ async def test_those_who_want_a_comparison_at_one_time_share_one(world: World) -
     assert world.lists_read == 2
     assert found[0] is not found[1]
     assert all(pages is found[1] for pages in found[1:])
+
+
+async def _heard_something(world: World) -> None:
+    """The stream brought a message, which the database has not been told of."""
+    await world.gaps.prepare()
+    world.history_rows = [message(1)]
+    world.gaps.expect(message(1))
+    world.outlet.hand_out(message(1))
+
+
+@pytest.mark.parametrize(
+    ("is_awaited", "is_back", "is_urgent"), [(False, False, False), (True, False, True), (False, True, True)]
+)
+async def test_only_a_comparison_that_somebody_waits_for_has_receipts_written_early(
+    world: World, *, is_awaited: bool, is_back: bool, is_urgent: bool
+) -> None:
+    """There are many of them a second; after a break all readers wait."""
+    await _heard_something(world)
+    world.gaps.away_since = START if is_back else None
+    await world.gaps.compare(is_awaited=is_awaited)
+    assert world.settled
+    assert world.flushes[0] == is_urgent
+
+
+async def test_whoever_comes_to_wait_for_a_comparison_hurries_it(world: World) -> None:
+    await _heard_something(world)
+    world.may_answer.clear()
+    by_the_clock = asyncio.create_task(world.gaps.compare(is_awaited=False))
+    await asyncio.wait_for(world.asked.wait(), PATIENCE)
+    awaited = asyncio.create_task(world.gaps.compare())
+    await asyncio.sleep(0)
+    assert world.flushes == [True]
+    world.may_answer.set()
+    await asyncio.gather(by_the_clock, awaited)
+    assert set(world.flushes) == {True}

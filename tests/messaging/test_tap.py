@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from messaging.tap import Tap, TapTransport, Truncated, tap_of
 
 PATIENCE = 5.0
+TLS = ssl.create_default_context()
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 BODY = "data: größer\r\ndata: 東京\n\n".encode()
@@ -59,7 +63,7 @@ async def asking(
     answer: Answer, *, silence: float = 60.0
 ) -> AsyncIterator[tuple[Server, Callable[[], Awaitable[Tap]]]]:
     server = Server(answer)
-    transport = TapTransport(ssl.create_default_context())
+    transport = TapTransport(TLS)
     listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
     port = listening.sockets[0].getsockname()[1]
 
@@ -91,6 +95,44 @@ async def test_it_pours_the_same_however_the_answer_is_cut(size: int) -> None:
         assert (tap.status, dict(tap.headers)[b"Content-Type"]) == (200, b"text/event-stream")
         assert await poured(tap) == BODY
     assert server.asked.startswith(b"GET /a/listen?x=%2F HTTP/1.1\r\n")
+
+
+_PIECES = st.lists(st.one_of(st.binary(min_size=1, max_size=40), st.sampled_from([b"3\r\nabc\r\n", b"0\r\n\r\n"])))
+_SIZES = st.sampled_from([b"%x\r\n", b"%X\r\n", b"0%x\r\n", b'%x;note="1"\r\n'])
+
+
+@given(pieces=st.lists(st.tuples(_SIZES, st.binary(min_size=1, max_size=300))), body=_PIECES, data=st.data())
+async def test_it_pours_what_chunks_carry_wherever_reads_begin_and_end(
+    pieces: list[tuple[bytes, bytes]], body: list[bytes], data: st.DataObject
+) -> None:
+    """Most reads are one whole chunk, which the parser isn't shown: it must not lose its place."""
+    pieces += [(data.draw(_SIZES), piece) for piece in body]  # some of which look like chunks
+    chunks = [size % len(piece) + piece + b"\r\n" for size, piece in data.draw(st.permutations(pieces))]
+    whole = [CHUNKED, *chunks, b"0\r\n\r\n"]
+    ends = list(itertools.accumulate(map(len, whole)))
+    cuts = data.draw(st.sets(st.one_of(st.sampled_from(ends), st.integers(0, ends[-1])))) | {0, ends[-1]}
+    stream = b"".join(whole)
+    tap = Tap(TapTransport(TLS), b"", PATIENCE)
+    for start, end in itertools.pairwise(sorted(cuts)):
+        tap.data_received(stream[start:end])
+    tap.connection_lost(None)
+    assert await poured(tap) == b"".join(chunk.partition(b"\r\n")[2][:-2] for chunk in chunks)
+
+
+@pytest.mark.parametrize(
+    "reads",
+    [
+        pytest.param([b"1", b"3\r\nabc\r\n", b"fourteen bytes\r\n"], id="in the middle of a size"),
+        pytest.param([b"13\r\n012345678\r\n", b"3\r\nabc\r\n", b"\r\n"], id="in the middle of a chunk"),
+        pytest.param([b"13\r\nabc\r\n", b"3\r\nabc\r\n", b"012345\r\n"], id="behind what ends a line"),
+    ],
+)
+async def test_what_looks_like_a_chunk_inside_another_is_none(reads: list[bytes]) -> None:
+    tap = Tap(TapTransport(TLS), b"", PATIENCE)
+    for read in [CHUNKED, b"5\r\nfirst\r\n", *reads, b"0\r\n\r\n"]:
+        tap.data_received(read)
+    tap.connection_lost(None)
+    assert await poured(tap) == b"first" + b"".join(reads).partition(b"\r\n")[2][:-2]
 
 
 async def test_an_interim_answer_is_passed_over() -> None:
@@ -223,7 +265,7 @@ async def test_an_address_that_does_not_answer_leads_on_to_the_next(monkeypatch:
 
 
 async def test_nobody_there_is_a_connect_error() -> None:
-    transport = TapTransport(ssl.create_default_context())
+    transport = TapTransport(TLS)
     limits = {"connect": PATIENCE, "read": PATIENCE}
     for url in ("http://127.0.0.1:9", "http://nx.invalid"):
         request = httpx.Request("GET", url, extensions={"timeout": limits, "target": b"/"})

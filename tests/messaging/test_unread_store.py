@@ -86,7 +86,7 @@ def inbox(database: str) -> InboxRef:
 
 
 def another_inbox(number: int) -> InboxRef:
-    return unread.open_inbox(replace(ADDRESS, participant_id=f"p{number}@acme.example"), [], {})
+    return unread.open_inbox(structs.replace(ADDRESS, participant_id=f"p{number}@acme.example"), [], {})
 
 
 def settlement(inbox: InboxRef, *topics: TopicSummary, **more: Any) -> Settlement:
