@@ -11,7 +11,8 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -69,7 +70,7 @@ class Gaps:
         self._timer: asyncio.TimerHandle | Alarm | None = None
         self._comparing = asyncio.Lock()
         self._wanting = 0  # how many want a comparison now
-        self._hurrying = 0  # how many of them somebody waits for
+        self._hurrying = 0  # how many wait for whatever is done here
         self._latest: Pages | None = None  # what it read, for those of them who have not got it yet
         self._task: asyncio.Task[None] | None = None
         self._is_behind = False  # the last comparison failed
@@ -164,11 +165,8 @@ class Gaps:
         """
         asked_at = time.monotonic()
         self._wanting += 1
-        self._hurrying += is_awaited
-        if is_awaited and self._comparing.locked():
-            self._around.ledger.hurry()
         try:
-            async with self._comparing:
+            async with self._awaited() if is_awaited else self._comparing:
                 if self._is_over:
                     return None
                 if self._latest is None or self._latest.begun_at < asked_at:
@@ -176,7 +174,6 @@ class Gaps:
                 return self._latest
         finally:
             self._wanting -= 1
-            self._hurrying -= is_awaited
             if not self._wanting:
                 self._latest = None
 
@@ -266,9 +263,7 @@ class Gaps:
 
         Raises LedgerUnavailable. What this feed can't have missed is recorded only.
         """
-        if self._comparing.locked():
-            self._around.ledger.hurry()
-        async with self._comparing:
+        async with self._awaited():
             if self._expected is None:
                 await self.prepare()
             assert self._expected is not None
@@ -403,10 +398,21 @@ class Gaps:
                 if scope in stored and self._expected is not None:  # others may have heard answers that we haven't
                     self._expected[scope] = stored[scope]
 
+    @asynccontextmanager
+    async def _awaited(self) -> AsyncIterator[None]:
+        """Alone, and without the patience of a comparison by the clock that is under way, or of our own."""
+        self._hurrying += 1
+        try:
+            if self._comparing.locked():
+                self._around.ledger.hurry()
+            async with self._comparing:
+                yield
+        finally:
+            self._hurrying -= 1
+
     async def _flush(self) -> None:
         """Return when everything that was recorded is written; LedgerUnavailable."""
-        is_urgent = self._hurrying or self.away_since is not None
-        await self._around.ledger.flush(is_urgent=bool(is_urgent))
+        await self._around.ledger.flush(is_urgent=self._hurrying > 0 or self.away_since is not None)
 
     def _back(self, recovered: int) -> None:
         since, self.away_since = self.away_since, None

@@ -102,9 +102,8 @@ class Ledger:
         self._retry: asyncio.TimerHandle | None = None
         self._unshown: set[InboxRef] = set()  # whose counts could not be read
         self._waiting_since: dict[InboxRef, float] = {}  # when the oldest change in line was queued, or before
-        self._until: dict[
-            InboxRef, float
-        ] = {}  # how long the count that was asked for may wait for company (monotonic)
+        self._until: dict[InboxRef, float] = {}
+        """For how long the count that was asked for may wait for company (monotonic)."""
         self.overflowed: set[InboxRef] = set()
         self.dropped: set[InboxRef] = set()
         """Of which unread answers were dropped that upstream did not have: it may have them after all."""
@@ -197,7 +196,7 @@ class Ledger:
             self._written += len(batch)
             self._progress.set()
             self._progress.clear()
-            patient = {inbox: since[inbox] + _COMPANY_SECONDS for inbox in _only_recorded(batch)}
+            patient = {inbox: since[inbox] + _COMPANY_SECONDS for inbox in _only_recorded(batch) & since.keys()}
             self.changed({change.inbox for change in batch}, patient)
             if len(self._waiting) < _BATCH:
                 await asyncio.sleep(min(time.monotonic() - started, _SHORTEST_PAUSE) if len(batch) > 1 else 0)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from msgspec import structs
@@ -282,12 +283,15 @@ async def test_only_a_comparison_that_somebody_waits_for_has_receipts_written_ea
     assert world.flushes[0] == is_urgent
 
 
-async def test_whoever_comes_to_wait_for_a_comparison_hurries_it(world: World) -> None:
+@pytest.mark.parametrize("wish", [lambda gaps: gaps.compare(), lambda gaps: gaps.bring_in([message(2)])])
+async def test_whoever_comes_to_wait_for_a_comparison_hurries_it(
+    world: World, wish: Callable[[Gaps], Coroutine[Any, Any, object]]
+) -> None:
     await _heard_something(world)
     world.may_answer.clear()
     by_the_clock = asyncio.create_task(world.gaps.compare(is_awaited=False))
     await asyncio.wait_for(world.asked.wait(), PATIENCE)
-    awaited = asyncio.create_task(world.gaps.compare())
+    awaited = asyncio.create_task(wish(world.gaps))
     await asyncio.sleep(0)
     assert world.flushes == [True]
     world.may_answer.set()

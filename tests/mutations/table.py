@@ -328,8 +328,8 @@ MUTANTS = [
         "a count waits from the end of its batch on",
         "D5",
         "messaging/ledger.py",
-        "patient = {inbox: since[inbox] + _COMPANY_SECONDS for inbox in _only_recorded(batch)}\n",
-        "patient = {inbox: time.monotonic() + _COMPANY_SECONDS for inbox in _only_recorded(batch)}\n",
+        "patient = {inbox: since[inbox] + _COMPANY_SECONDS for inbox in _only_recorded(batch) & since.keys()}\n",
+        "patient = {inbox: time.monotonic() + _COMPANY_SECONDS for inbox in _only_recorded(batch) & since.keys()}\n",
         f"{_COMPANY}test_a_count_waits_from_its_own_answer_on",
     ),
     mutant(
