@@ -393,11 +393,11 @@ class Ledger:
 
 
 def _differences(before: CountsByTopic | None, now: CountsByTopic) -> list[tuple[str, int]]:
-    """The topics whose counts are news, with these; all, or General's none, where nothing was told before."""
+    """The topics whose counts are news, by name, with these; all, or General's none, if nothing was told before."""
     if before is None:
-        return list(now.items()) or [(GENERAL, 0)]
+        return sorted(now.items()) or [(GENERAL, 0)]
     changed = [(topic, count) for topic, count in now.items() if before.get(topic, 0) != count]
-    return changed + [(topic, 0) for topic in before if topic not in now]
+    return sorted(changed + [(topic, 0) for topic in before if topic not in now])
 
 
 def _only_recorded(changes: Collection[Record | Move | Read]) -> set[InboxRef]:
