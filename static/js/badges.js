@@ -33,6 +33,7 @@ document.addEventListener("stream:counts", ({ detail }) => {
 
 function draw(row, count) {
   const badge = row.querySelector("[data-badge]");
+  badge.dataset.badge = count;
   badge.hidden = count === 0;
   badge.querySelector("[data-number]").textContent = count > CAP ? `${CAP}+` : count;
 }
