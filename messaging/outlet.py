@@ -12,8 +12,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
+import msgspec
+
 from messaging import metrics
-from messaging.cursors import MOST_MARKS, Cursor, Sealer, Span, mark
+from messaging.cursors import MARK_LENGTH, MOST_MARKS, Cursor, Sealer, Span, mark
 from messaging.hub import Hub
 from messaging.items import StreamItem
 from messaging.ledger import Ledger
@@ -50,6 +52,11 @@ class Surroundings:
     secret: bytes
     grace_seconds: float
     is_crowded: Callable[[], bool]
+
+
+class _Handed(msgspec.Struct, gc=False):  # one for each message that is remembered: no collection looks at them
+    fingerprint: int
+    order: str
 
 
 class Outlet:
@@ -97,11 +104,11 @@ class Outlet:
         self.began_at = datetime.now(UTC)
         self.began = time.monotonic()
         self._their_lead_us = 0  # how much upstream's clock is before ours
-        self._behind: dict[str, tuple[str, str]] = {}  # what was handed out behind `proven`: place to id and mark
+        self._behind: dict[str, str] = {}  # what was handed out behind `proven`: place to id
         self._early: set[str] = set()  # the places between `proven` and `start` that were ever put behind
         self._span: Span | None = None  # before `proven`, but not yet compared: more than cursors can name
         self._old_ids: set[str] = set()  # of what was handed out or noted with a place before `start`
-        self._marks = ""
+        self._marks = ""  # theirs, in that order
         self._span_text = ""
         self._head_since = 0.0
         self._inbox = inbox
@@ -109,7 +116,7 @@ class Outlet:
         self._ring: list[StreamItem] = []
         self._ring_bytes = 0
         self._forgotten = ""  # the newest place that the ring no longer holds
-        self._ids: dict[str, tuple[int, str]] = {}
+        self._ids: dict[str, _Handed] = {}
         self._ids_floor = ""  # up to here a message may have been handed out and its id forgotten
         self._last_sent_ms = 0
         self._sure_at_ms = 0
@@ -158,10 +165,10 @@ class Outlet:
         """Never hand this message out again."""
         if message.order <= self.start and len(self._old_ids) < _OLD_IDS:
             self._old_ids.add(message.id)
-        self._ids[message.id] = (fingerprint, message.order)
+        self._ids[message.id] = _Handed(fingerprint, message.order)
         if len(self._ids) > _IDS:
-            _, order = self._ids.pop(next(iter(self._ids)))
-            self._ids_floor = max(self._ids_floor, order)
+            forgotten = self._ids.pop(next(iter(self._ids)))
+            self._ids_floor = max(self._ids_floor, forgotten.order)
 
     def note(self, message: Message) -> None:
         """A message is known and counted, but readers are shown it only if the stream brings it, too."""
@@ -182,19 +189,20 @@ class Outlet:
 
     def gave(self, message: Message) -> None:
         """A reader was given it from history: should the stream bring it, too, it is news to nobody."""
-        fingerprint, _ = self._ids.get(message.id, (_NOTED, ""))
-        if fingerprint == _NOTED:
+        handed = self._ids.get(message.id)
+        if handed is None or handed.fingerprint == _NOTED:
             self.remember(message)
 
     def repeat(self, message: Message, json: str, event: str) -> None:
         """A message that is known came once more: if it is another now, it was edited (U4)."""
-        fingerprint, _ = self._ids.get(message.id, (0, ""))
+        handed = self._ids.get(message.id)
+        fingerprint = handed.fingerprint if handed is not None else 0
         if fingerprint == _NOTED:
             self.hand_out(message, json, event)
             return
         _duplicates.inc()
         if fingerprint not in (hash(json), 0):
-            self._ids[message.id] = (hash(json), message.order)
+            self._ids[message.id] = _Handed(hash(json), message.order)
             self.edit(message, json, event)
 
     # -- handing out ------------------------------------------------------------------------------------------
@@ -288,9 +296,8 @@ class Outlet:
             if message.order > self.compared:
                 self._early.add(message.order)
         if message.order > self.proven:
-            its_mark = mark(message.id)
-            self._behind[message.order] = (message.id, its_mark)
-            self._marks += its_mark
+            self._behind[message.order] = message.id
+            self._marks += mark(message.id)
             if len(self._behind) > MOST_MARKS:
                 self._sum_up()
         elif self._span is not None and message.order > self._span.start:
@@ -300,7 +307,7 @@ class Outlet:
         """No comparison came in time: of the older half only count and sum are kept."""
         places = sorted(self._behind)[: MOST_MARKS // 2]
         span = self._span or Span(self.proven)
-        self._set_span(span.with_(self._behind[place][0] for place in places))
+        self._set_span(span.with_(self._behind[place] for place in places))
         self._move_to(places[-1])
 
     def _set_span(self, span: Span | None) -> None:
@@ -308,8 +315,9 @@ class Outlet:
 
     def _move_to(self, order: str) -> None:
         self.proven = order
-        self._behind = {place: its for place, its in self._behind.items() if place > order}
-        self._marks = "".join([its_mark for _, its_mark in self._behind.values()])
+        marks = [self._marks[at : at + MARK_LENGTH] for at in range(0, len(self._marks), MARK_LENGTH)]
+        self._marks = "".join([its for place, its in zip(self._behind, marks, strict=True) if place > order])
+        self._behind = {place: message_id for place, message_id in self._behind.items() if place > order}
 
     # -- coming back ------------------------------------------------------------------------------------------
 
@@ -346,6 +354,7 @@ class Outlet:
         self._ids.clear()
         self._old_ids.clear()
         self._behind.clear()
+        self._marks = ""
         self._early.clear()
 
     def tidy(self) -> None:
