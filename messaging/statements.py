@@ -187,11 +187,13 @@ def count_unread(inboxes: Collection[int]) -> list[tuple[int, str, int]]:
     receipt, topic, asked = _table(Receipt), _table(Topic), _names(Receipt, "inbox")
     inbox, receipts_topic, read_at = _quoted(_names(Receipt, "inbox", "topic", "read_at"))
     pk, scope = _quoted(_names(Topic, "id", "scope"))
+    # Counted by number, and named afterwards: there may be thousands to count for every name.
     return _run(
-        f"SELECT {receipt}.{inbox}, {topic}.{scope}, COUNT(*) FROM {receipt}"
-        f" JOIN {topic} ON {topic}.{pk} = {receipt}.{receipts_topic}"
+        f"SELECT counted.{inbox}, {topic}.{scope}, counted.number"
+        f" FROM (SELECT {receipt}.{inbox}, {receipt}.{receipts_topic}, COUNT(*) AS number FROM {receipt}"
         f" JOIN {_given(Receipt, asked)} ON {receipt}.{inbox} = given.{inbox}"
-        f" WHERE {receipt}.{read_at} IS NULL GROUP BY {receipt}.{inbox}, {topic}.{scope}",
+        f" WHERE {receipt}.{read_at} IS NULL GROUP BY {receipt}.{inbox}, {receipt}.{receipts_topic}) AS counted"
+        f" JOIN {topic} ON {topic}.{pk} = counted.{receipts_topic}",
         asked,
         [(pk,) for pk in set(inboxes)],
     )
