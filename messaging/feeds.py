@@ -164,6 +164,7 @@ class Feed:
                     self.gaps.look_again()
         finally:
             hub.release()
+        self._around.ledger.tell_one()
 
     def _connected(self, event: sse.Event) -> None:
         try:

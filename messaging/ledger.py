@@ -60,8 +60,9 @@ written hurries it, and so does a whole batch. With writing and telling, a count
 _COMPANY_SECONDS = 0.9
 """Where many new counts are told each waits for a message that goes the same way, until its oldest answer is so old:
 most of them need no write of their own. What somebody read is told at once."""
-_TOGETHER_SECONDS = 0.05
-"""Those that find no company go that much early, several at once."""
+_EARLY_SECONDS = 0.05
+"""Those that find no company go that much early: each after a message of somebody else's, while the process is awake
+anyway, or several at once."""
 _AT_ONCE = 0.0
 _NOBODY: Mapping[InboxRef, float] = MappingProxyType({})
 _SHORTEST_PAUSE = 0.03
@@ -104,6 +105,8 @@ class Ledger:
         self._waiting_since: dict[InboxRef, float] = {}  # when the oldest change in line was queued, or before
         self._until: dict[InboxRef, float] = {}
         """For how long the count that was asked for may wait for company (monotonic)."""
+        self._company: list[_Waiting] = []  # the last is the next whose time is up
+        self._telling: asyncio.TimerHandle | None = None
         self.overflowed: set[InboxRef] = set()
         self.dropped: set[InboxRef] = set()
         """Of which unread answers were dropped that upstream did not have: it may have them after all."""
@@ -339,23 +342,38 @@ class Ledger:
                             company.append(_Waiting(until[reader.person], reader, reader.oldest))
                 await asyncio.sleep(0)
         finally:  # whatever happens, nobody is left with a count that nothing sends
-            company.sort(key=attrgetter("until"), reverse=True)
-            self._tell_lonely(company)
+            self._company += company
+            self._company.sort(key=attrgetter("until"), reverse=True)
+            self._tell_lonely()
         return found
 
-    def _tell_lonely(self, company: list[_Waiting]) -> None:
-        """Let those look up whose count found no company in time, few at once; the next is the last of the list."""
-        now, told = time.monotonic(), 0
-        while company:
-            its = company[-1]
+    def tell_one(self) -> None:
+        """Messages have just gone out: the moment for a count that found no company, and soon can't wait any more."""
+        if self._company:
+            self._tell_next(time.monotonic() + _EARLY_SECONDS)
+
+    def _tell_lonely(self) -> None:
+        """Tell the counts that found no company, and for which no message came by, few at once."""
+        if self._telling is not None:
+            self._telling.cancel()
+            self._telling = None
+        now = time.monotonic()
+        for _ in range(_SAID_AT_ONCE):
+            if not self._tell_next(now + _EARLY_SECONDS):
+                break
+        if self._company:
+            wait = max(self._company[-1].until - now, 0)
+            self._telling = asyncio.get_running_loop().call_later(wait, self._tell_lonely)
+
+    def _tell_next(self, until: float) -> bool:
+        """Let the next reader look up whose count is due by then and found no company; whether there is one."""
+        company = self._company
+        while company and company[-1].until <= until:
+            its = company.pop()
             if its.reader.oldest is its.oldest:
-                if its.until > now + _TOGETHER_SECONDS or told == _SAID_AT_ONCE:
-                    wait = its.until - now if told < _SAID_AT_ONCE else 0
-                    asyncio.get_running_loop().call_later(wait, self._tell_lonely, company)
-                    return
                 its.reader.hurry()
-                told += 1
-            company.pop()
+                return True
+        return False
 
     def _try_again(self) -> None:
         self._retry = None
@@ -387,8 +405,9 @@ class Ledger:
         if self._writer is not None:
             self._writer.cancel()
             await asyncio.gather(self._writer, return_exceptions=True)
-        if self._retry is not None:
-            self._retry.cancel()
+        for timer in (self._retry, self._telling):
+            if timer is not None:
+                timer.cancel()
         self._pool.shutdown(wait=False)
 
 

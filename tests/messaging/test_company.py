@@ -95,7 +95,7 @@ class Clock:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.now = loop.time()
-        self._due: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
+        self._due: list[tuple[asyncio.TimerHandle, Callable[[], object]]] = []
         self._loop = loop
         self._call_later = loop.call_later
 
@@ -105,17 +105,19 @@ class Clock:
     def call_later(self, wait: float, call: Callable[..., object], *args: Any) -> asyncio.TimerHandle:
         if getattr(call, "__name__", "") != "_tell_lonely":
             return self._call_later(wait, call, *args)
-        self._due.append((call, args))
-        return asyncio.TimerHandle(self.now + wait, call, args, self._loop)
+        timer = asyncio.TimerHandle(self.now + wait, call, args, self._loop)
+        self._due.append((timer, call))
+        return timer
 
     def advance(self, seconds: float) -> None:
         """Let time pass, and who waits look at the clock until nobody wants to look again at once."""
         self.now += seconds
         looks = 0
         while self._due and looks < 2 * MANY:
-            call, args = self._due.pop(0)
-            call(*args)
-            looks += 1
+            timer, call = self._due.pop(0)
+            if not timer.cancelled():
+                call()
+                looks += 1
 
 
 @pytest.fixture
@@ -206,6 +208,20 @@ async def test_a_count_that_found_company_leaves_the_next_one_its_time(world: Wo
     assert [reader.writes for reader in world.readers] == [[["1 unread", "message"]]] * MANY
     clock.advance(0.6)
     assert [reader.writes[1:] for reader in world.readers] == [[["2 unread"]]] * MANY
+
+
+async def test_a_count_whose_time_is_nearly_up_goes_when_somebody_else_gets_a_message(
+    world: World, clock: Clock
+) -> None:
+    """The oldest first, one for each message; the others have their time."""
+    for inbox in world.inboxes:
+        world.answer(inbox)
+        clock.now += 0.005
+    await world.counted()
+    clock.now += 0.36  # 0.86 s after the first, 0.85 s after the third
+    for _ in range(4):
+        world.ledger.tell_one()
+    assert [len(reader.writes) for reader in world.readers] == [1] * 3 + [0] * 97
 
 
 async def test_receipts_that_nobody_waits_for_are_not_hurried(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
