@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import psutil
@@ -46,6 +47,6 @@ async def settle(pid: int, *, at_least: float, at_most: float) -> None:
         before = now
 
 
-def percentile(values: list[int], share: float) -> float:
+def percentile(values: Sequence[float], share: float) -> float:
     """Of sorted values."""
     return values[min(int(len(values) * share), len(values) - 1)] if values else float("nan")

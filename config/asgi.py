@@ -26,6 +26,7 @@ from django.core.checks import Error, run_checks
 from config import patience
 from config.database import LimitedConnection
 from config.silence import watch_connections
+from messaging.threads import give_way
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
@@ -49,7 +50,8 @@ class Portal:
         self._django = get_asgi_application()
         LimitedConnection.limit_seconds = settings.DATABASE_TIMEOUT_SECONDS
         self._threads = itertools.cycle(
-            ThreadPoolExecutor(1, thread_name_prefix=f"stream-{n}") for n in range(_STREAM_THREADS)
+            ThreadPoolExecutor(1, thread_name_prefix=f"stream-{n}", initializer=give_way)
+            for n in range(_STREAM_THREADS)
         )
         self._is_watching = False
         self._loop: asyncio.AbstractEventLoop | None = None

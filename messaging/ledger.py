@@ -31,6 +31,7 @@ from messaging import errors, metrics, unread
 from messaging.batch import Batch
 from messaging.hub import Hub, Subscriber, person_key
 from messaging.items import StreamItem
+from messaging.threads import give_way
 from messaging.unread import (
     CountsByTopic,
     Familiar,
@@ -83,7 +84,7 @@ class Ledger:
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
-        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="ledger")
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="ledger", initializer=give_way)
         self._waiting: deque[Record | Move | Read] = deque()
         self._writer: asyncio.Task[None] | None = None
         self._written = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 
-_CHOICES = ("servers", "transports", "json", "fragments", "batches", "gate", "collections", "writing")
+_CHOICES = ("servers", "transports", "json", "fragments", "batches", "gate", "collections", "writing", "threads")
 """Each is the module `NAME_choice`; plain names would hide the standard library's."""
 
 
