@@ -359,12 +359,14 @@ class Ledger:
             self._telling.cancel()
             self._telling = None
         now = time.monotonic()
-        for _ in range(_SAID_AT_ONCE):
-            if not self._tell_next(now + _EARLY_SECONDS):
-                break
-        if self._company:
-            wait = max(self._company[-1].until - now, 0)
-            self._telling = asyncio.get_running_loop().call_later(wait, self._tell_lonely)
+        try:
+            for _ in range(_SAID_AT_ONCE):
+                if not self._tell_next(now + _EARLY_SECONDS):
+                    break
+        finally:  # whatever happens with one of them, the others have their time
+            if self._company:
+                wait = max(self._company[-1].until - now, 0)
+                self._telling = asyncio.get_running_loop().call_later(wait, self._tell_lonely)
 
     def _tell_next(self, until: float) -> bool:
         """Let the next reader look up whose count is due by then and found no company; whether there is one."""

@@ -320,8 +320,8 @@ MUTANTS = [
         "a count that finds no company is never told",
         "D5",
         "messaging/ledger.py",
-        "            self._telling = asyncio.get_running_loop().call_later(wait, self._tell_lonely)\n",
-        "            pass\n",
+        "                self._telling = asyncio.get_running_loop().call_later(wait, self._tell_lonely)\n",
+        "                pass\n",
         f"{_COMPANY}test_a_count_that_finds_no_company_goes_by_itself",
     ),
     mutant(
