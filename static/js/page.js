@@ -13,6 +13,13 @@ document.addEventListener("htmx:beforeRequest", (event) => {
 });
 document.addEventListener("visibilitychange", () => document.hidden || emit("look-again"));
 
+// What was typed into a search before anybody listened is looked for, too.
+document.addEventListener("htmx:load", ({ target }) => {
+  for (const field of target.querySelectorAll("input[type=search]")) {
+    if (field.value !== field.defaultValue) window.htmx.trigger(field.form, "submit");
+  }
+});
+
 // A sign-in that has ended must not be swapped into a region: go there, and come back here.
 document.addEventListener("htmx:beforeOnLoad", (event) => {
   const { xhr } = event.detail;

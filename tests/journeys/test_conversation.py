@@ -40,6 +40,24 @@ async def test_a_newcomer_signs_in_talks_and_sees_steps_and_the_answer_without_a
     assert await page.locator("#messages > li[id]").evaluate_all("all => all.map(one => one.id)") == live
 
 
+async def test_what_is_typed_into_the_search_before_the_page_is_ready_is_looked_for(
+    site: Site, context: BrowserContext, console: Console, alice: Person
+) -> None:
+    await be(context, alice, site.app.url)
+    page = await context.new_page()
+    is_typed = asyncio.Event()
+
+    async def wait(route: Route) -> None:
+        await is_typed.wait()
+        await route.continue_()
+
+    await page.route(re.compile(r"/htmx[^/]*\.js"), wait)
+    await page.goto(f"{site.app.url}/conversations/?tenant={alice.tenant}", wait_until="commit")
+    await page.get_by_role("searchbox").fill("nothing like it")
+    is_typed.set()
+    await expect(page.get_by_text("Nothing matches")).to_be_visible()
+
+
 async def test_a_badge_grows_and_goes_when_the_topic_is_opened_in_another_tab_too(
     site: Site, context: BrowserContext, desk: Page
 ) -> None:
