@@ -96,7 +96,7 @@ async def test_it_forgets_a_deleted_topic(site: Site, alice: Person) -> None:
     async with alice.listening() as stream:
         site.answer("x", topic="gone")
         site.answer("y", topic="kept")
-        await stream.next("Chat", 2)
+        await stream.until(lambda me: {told["topic"] for told in me.told("unread")} == {"gone", "kept"})
         assert (await alice.delete("messages", topic="gone")).json() == {"success": True}
         await stream.until(lambda me: {"topic": "gone", "unreadCount": 0, "total": 1} in me.told("unread"))
     assert await alice.unread() == {"kept": 1}
