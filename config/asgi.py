@@ -26,7 +26,7 @@ from django.core.checks import Error, run_checks
 from config import patience
 from config.database import LimitedConnection
 from config.silence import watch_connections
-from messaging.threads import give_way
+from messaging.threads import give_way, go_first
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
@@ -156,6 +156,7 @@ def _keep_pauses_short() -> None:
     gc.freeze()
     gc.set_threshold(*_COLLECT_AFTER)
     sys.setswitchinterval(_SWITCH_SECONDS)
+    go_first()
 
 
 def _is_stream(path: str) -> bool:
