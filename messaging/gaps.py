@@ -13,8 +13,9 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
+
+from msgspec.structs import replace
 
 from messaging import catchup, errors, metrics, unread
 from messaging.catchup import Pages

@@ -7,7 +7,7 @@ taken from the models, types from the tables. `unread` alone calls this, mostly 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -27,10 +27,10 @@ class LockedTopic(msgspec.Struct, gc=False):
 
 
 class NewReceipt(msgspec.Struct, gc=False):
-    """A receipt to be written; its fields are the columns of the model's table."""
+    """A receipt to be written; `key` is its topic's, the other fields are the model's."""
 
     inbox_id: int
-    topic_id: int
+    key: str
     message_id: str
     order: str
     created_at: datetime
@@ -75,8 +75,7 @@ def _topics(keys: Collection[tuple[int, str]], lock: str) -> dict[tuple[int, str
         f"SELECT {topic}.{inbox}, {topic}.{key}, {topic}.{pk}, {topic}.{floor} FROM {topic}"
         f" JOIN {_given(Topic, wanted)} ON {topic}.{inbox} = given.{inbox} AND {topic}.{key} = given.{key}"
         f" ORDER BY {topic}.{pk} {lock}",
-        wanted,
-        keys,
+        _objects(wanted, keys),
     )
     return {(inbox_pk, text): LockedTopic(topic_pk, place) for inbox_pk, text, topic_pk, place in found}
 
@@ -92,29 +91,59 @@ def update_surveys(surveys: Sequence[NewSurvey]) -> None:
     _run(
         f"UPDATE {topic} SET {', '.join(f'{column} = given.{column}' for column in columns)}"
         f" FROM {_given(Topic, names)} WHERE {topic}.{pk} = given.{pk} AND NOT ({even})",
-        names,
-        surveys,
+        _objects(names, surveys),
     )
 
 
 def insert_receipts(receipts: Sequence[NewReceipt]) -> None:
-    """Write receipts, in this order; one whose message has a receipt already changes nothing.
+    """Write the receipts that stand behind their topics' floors; one whose message has a receipt changes nothing.
 
     But where both came late, the earlier of the moments counts: of two processes one is a little slower, and who was
-    handed it by the quicker one has had it.
+    handed it by the quicker one has had it. The topics are there, and locked.
     """
-    names = _names(Receipt, *NewReceipt.__struct_fields__)
-    columns = ", ".join(_quoted(names))
-    receipt, (inbox, message_id) = _table(Receipt), _quoted(_names(Receipt, "inbox", "message_id"))
-    known_at, came_late = _quoted(_names(Receipt, "known_at", "came_late"))
-    is_earlier = f"excluded.{known_at} < {receipt}.{known_at}"
-    _run(
-        f"INSERT INTO {receipt} ({columns}) SELECT {columns} FROM {_given(Receipt, names)}"
-        " WHERE true"  # without it SQLite takes the ON for a join's
+    if connection.vendor == "postgresql":
+        insert_receipts_at_once(receipts)
+    else:
+        _run(f"WITH {_topics_of_receipts()} {_insertion()}", receipts)
+
+
+def insert_receipts_at_once(receipts: Sequence[NewReceipt]) -> int:
+    """As insert_receipts, in one statement with the locking (PostgreSQL): how many of the topics are there.
+
+    Those of the others are left out. Each statement takes the thread that writes some tenths of a millisecond, whatever
+    it does, and this is the usual batch.
+    """
+    lock = connection.ops.for_update_sql(no_key=True, of=(_table(Topic),))
+    statement = f"WITH {_topics_of_receipts(lock)}, written AS ({_insertion()}) SELECT COUNT(*) FROM found"
+    answer = _run(statement, receipts)
+    return int(answer[0][0]) if answer else 0
+
+
+def _topics_of_receipts(lock: str = "") -> str:
+    """SQL for the rows that come as `given`, and their topics as `found`."""
+    fields = {name: Topic if name == "key" else Receipt for name in NewReceipt.__struct_fields__}
+    topic, (pk, inbox, key, floor) = _table(Topic), _quoted(_names(Topic, "id", "inbox", "key", "floor"))
+    return (
+        f"given AS (SELECT * FROM {_given_of(fields)}), found AS (SELECT {pk}, {inbox}, {key}, {floor} FROM {topic}"
+        f" WHERE ({inbox}, {key}) IN (SELECT {inbox}, {key} FROM given) ORDER BY {pk} {lock})"
+    )
+
+
+def _insertion() -> str:
+    """SQL that writes the `given` receipts of the `found` topics, in one order: so no deadlocks."""
+    names = [name for name in NewReceipt.__struct_fields__ if name != "key"]
+    columns = _quoted(_names(Receipt, *names))
+    receipt, (inbox, topic, message_id) = _table(Receipt), _quoted(_names(Receipt, "inbox", "topic", "message_id"))
+    order, known_at, came_late = _quoted(_names(Receipt, "order", "known_at", "came_late"))
+    pk, its_inbox, key, floor = _quoted(_names(Topic, "id", "inbox", "key", "floor"))
+    by_bytes = 'COLLATE "C"' if connection.vendor == "postgresql" else "COLLATE BINARY"
+    return (
+        f"INSERT INTO {receipt} ({', '.join(columns)}, {topic})"
+        f" SELECT {', '.join(f'given.{column}' for column in columns)}, found.{pk} FROM given"
+        f" JOIN found ON found.{its_inbox} = given.{inbox} AND found.{key} = given.{key}"
+        f" WHERE given.{order} > found.{floor} {by_bytes} ORDER BY given.{inbox}, given.{message_id} {by_bytes}"
         f" ON CONFLICT ({inbox}, {message_id}) DO UPDATE SET {known_at} = excluded.{known_at}"
-        f" WHERE {receipt}.{came_late} AND excluded.{came_late} AND {is_earlier}",
-        names,
-        receipts,
+        f" WHERE {receipt}.{came_late} AND excluded.{came_late} AND excluded.{known_at} < {receipt}.{known_at}"
     )
 
 
@@ -126,8 +155,7 @@ def mark_read(reads: Collection[NamedReceipt]) -> None:
         f"UPDATE {receipt} SET {read_at} = given.{read_at} FROM {_given(Receipt, names)}"
         f" WHERE {receipt}.{inbox} = given.{inbox} AND {receipt}.{message_id} = given.{message_id}"
         f" AND {receipt}.{topic} = given.{topic} AND {receipt}.{read_at} IS NULL",
-        names,
-        reads,
+        _objects(names, reads),
     )
 
 
@@ -144,8 +172,7 @@ def known_by(asked: Sequence[tuple[int, int, str, datetime, datetime]]) -> list[
         f"SELECT given.{number}, {receipt}.{message_id} FROM {receipt} JOIN {_given(Receipt, names)}"
         f" ON {receipt}.{inbox} = given.{inbox} AND {receipt}.{message_id} = given.{message_id}"
         f" WHERE {receipt}.{known_at} <= CASE WHEN {receipt}.{came_late} THEN given.{second} ELSE given.{known_at} END",
-        names,
-        asked,
+        _objects(names, asked),
     )
 
 
@@ -163,8 +190,7 @@ def known_since(asked: Sequence[tuple[int, int, datetime]]) -> list[tuple[int, s
         f" JOIN {_given(Receipt, names)} ON {receipt}.{inbox} = given.{inbox}"
         f" JOIN {topic} ON {topic}.{pk} = {receipt}.{receipts_topic}"
         f" WHERE {receipt}.{known_at} > given.{known_at}",
-        names,
-        asked,
+        _objects(names, asked),
     )
 
 
@@ -177,47 +203,47 @@ def unread_of(topics: Sequence[tuple[int, datetime]]) -> list[tuple[int, int, st
         f"SELECT {receipt}.{topic}, {receipt}.{pk}, {receipt}.{message_id}, {receipt}.{order} FROM {receipt}"
         f" JOIN {_given(Receipt, names)} ON {receipt}.{topic} = given.{topic}"
         f" WHERE {receipt}.{known_at} <= given.{known_at} AND {receipt}.{read_at} IS NULL",
-        names,
-        topics,
+        _objects(names, topics),
     )
 
 
 def count_unread(inboxes: Collection[int]) -> list[tuple[int, str, int]]:
     """(inbox, topic's name, number) of the receipts of these inboxes that are unread; no row where there are none."""
-    receipt, topic, asked = _table(Receipt), _table(Topic), _names(Receipt, "inbox")
+    receipt, topic = _table(Receipt), _table(Topic)
     inbox, receipts_topic, read_at = _quoted(_names(Receipt, "inbox", "topic", "read_at"))
     pk, scope = _quoted(_names(Topic, "id", "scope"))
     # Counted by number, and named afterwards: there may be thousands to count for every name.
     return _run(
         f"SELECT counted.{inbox}, {topic}.{scope}, counted.number"
         f" FROM (SELECT {receipt}.{inbox}, {receipt}.{receipts_topic}, COUNT(*) AS number FROM {receipt}"
-        f" JOIN {_given(Receipt, asked)} ON {receipt}.{inbox} = given.{inbox}"
+        f" JOIN {_given_values(Receipt, 'inbox')} ON {receipt}.{inbox} = given.{inbox}"
         f" WHERE {receipt}.{read_at} IS NULL GROUP BY {receipt}.{inbox}, {receipt}.{receipts_topic}) AS counted"
         f" JOIN {topic} ON {topic}.{pk} = counted.{receipts_topic}",
-        asked,
-        [(pk,) for pk in set(inboxes)],
+        list(inboxes),
     )
 
 
-def _run(
-    statement: str, names: Sequence[str], rows: Collection[tuple[object, ...]] | Sequence[NewReceipt]
-) -> list[Any]:
-    """What a statement answers whose only parameter are the `_given` rows; without rows it need not be asked."""
-    if not rows:
+def _objects(names: Sequence[str], rows: Iterable[tuple[object, ...]]) -> list[dict[str, object]]:
+    return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def _run(statement: str, given: Sequence[object]) -> list[Any]:
+    """What a statement answers whose only parameter are the `given` rows; without rows it need not be asked."""
+    if not given:
         return []
-    given = [row if isinstance(row, NewReceipt) else dict(zip(names, row, strict=True)) for row in rows]
-    with connection.cursor() as cursor:
-        if connection.vendor != "postgresql":
+    if connection.vendor != "postgresql":
+        with connection.cursor() as cursor:
             cursor.execute(statement, [_json_for_sqlite(given)])
             return cursor.fetchall() if cursor.description else []
-        with connection.wrap_database_errors:  # Django's own cursor would write the rows into the statement first
-            sent = psycopg.Cursor(connection.connection).execute(statement, [_to_json(given).decode()])
-            return sent.fetchall() if sent.description else []
+    connection.ensure_connection()
+    with connection.wrap_database_errors:  # Django's own cursor would write the rows into the statement first
+        sent = psycopg.Cursor(connection.connection).execute(statement, [_to_json(given).decode()])
+        return sent.fetchall() if sent.description else []
 
 
-def _json_for_sqlite(rows: Iterable[dict[str, object] | NewReceipt]) -> str:
+def _json_for_sqlite(given: Iterable[object]) -> str:
     """SQLite keeps a moment as text, in Django's form."""
-    plain = [msgspec.structs.asdict(row) if isinstance(row, NewReceipt) else row for row in rows]
+    plain = [msgspec.structs.asdict(row) if isinstance(row, NewReceipt) else row for row in given]
     adapt = connection.ops.adapt_datetimefield_value
     return orjson.dumps(plain, default=adapt, option=orjson.OPT_PASSTHROUGH_DATETIME).decode()
 
@@ -229,6 +255,29 @@ def _given(model: type[models.Model], names: Sequence[str]) -> str:
     """
     if connection.vendor == "postgresql":
         return f"json_populate_recordset(NULL::{_table(model)}, %s) AS given"
+    return _given_to_sqlite(names)
+
+
+def _given_values(model: type[models.Model], field: str) -> str:
+    """As `_given`, for values of one column, which come without its name."""
+    (column,) = _quoted(_names(model, field))
+    if connection.vendor != "postgresql":
+        return f"(SELECT value AS {column} FROM json_each(%s)) AS given"
+    kind = model._meta.get_field(field).db_type(connection)
+    return f"(SELECT value::{kind} AS {column} FROM json_array_elements_text(%s)) AS given"
+
+
+def _given_of(fields: Mapping[str, type[models.Model]]) -> str:
+    """As `_given`, for rows whose columns are fields of several models."""
+    names = [_names(model, field)[0] for field, model in fields.items()]
+    if connection.vendor != "postgresql":
+        return _given_to_sqlite(names)
+    types = [model._meta.get_field(field).db_type(connection) for field, model in fields.items()]
+    columns = zip(_quoted(names), types, strict=True)
+    return f"json_to_recordset(%s) AS given({', '.join(f'{column} {kind}' for column, kind in columns)})"
+
+
+def _given_to_sqlite(names: Sequence[str]) -> str:
     columns = zip(names, _quoted(names), strict=True)
     values = ", ".join(f"json_extract(value, '$.{name}') AS {column}" for name, column in columns)
     return f"(SELECT {values} FROM json_each(%s)) AS given"

@@ -75,8 +75,7 @@ class Read:
     message_ids: frozenset[str] | None = None
 
 
-@dataclass(slots=True)
-class TopicState:
+class TopicState(msgspec.Struct, gc=False):  # made for every message
     """What upstream's topic list should show of a topic: its message count and newest time.
 
     `surveyed_at` is the newest time that the list did show (None: it was never seen there); `floor` as in the model;
@@ -193,9 +192,23 @@ def behind(moment: datetime | None) -> str:
     return order_at(moment) + _END_OF_MOMENT if moment else ""
 
 
-@transaction.atomic
 def apply(changes: Sequence[Record | Move | Read]) -> None:
     """Carry out changes in order."""
+    records = [change for change in changes if isinstance(change, Record)]
+    if len(records) < len(changes) or not _insert_at_once(records):
+        _apply(changes)
+
+
+def _insert_at_once(records: Sequence[Record]) -> bool:
+    """Whether that was possible: the database knows how, and the topics are there."""
+    if connection.vendor != "postgresql":
+        return False
+    receipts = _receipts(records)
+    return statements.insert_receipts_at_once(receipts) == len({(its.inbox_id, its.key) for its in receipts})
+
+
+@transaction.atomic
+def _apply(changes: Sequence[Record | Move | Read]) -> None:
     topics = _topics(
         {(c.inbox.pk, c.message.scope) for c in changes if not isinstance(c, Read)},
         {(c.inbox.pk, c.topic) for c in changes if isinstance(c, Read)},
@@ -208,10 +221,10 @@ def apply(changes: Sequence[Record | Move | Read]) -> None:
         elif isinstance(change, Read) and change.message_ids is not None:
             named.append(change)
         else:
-            _insert(records, topics)
+            statements.insert_receipts(_receipts(records))
             records = []
             _read_up_to(change, topics) if isinstance(change, Read) else _move(change, topics)
-    _insert(records, topics)
+    statements.insert_receipts(_receipts(records))
     _read_named(named, topics)
 
 
@@ -220,26 +233,24 @@ def _move(change: Move, topics: dict[tuple[int, str], LockedTopic]) -> None:
     Receipt.objects.filter(inbox_id=change.inbox.pk, message_id=change.message.id).update(topic_id=topic.pk)
 
 
-def _insert(records: Sequence[Record], topics: dict[tuple[int, str], LockedTopic]) -> None:
+def _receipts(records: Iterable[Record]) -> list[NewReceipt]:
     rows: dict[tuple[int, str], NewReceipt] = {}
     for record in records:
-        message = record.message
-        topic = topics[record.inbox.pk, topic_key(message.scope)]
-        if message.order > topic.floor:
-            rows.setdefault(
-                (record.inbox.pk, message.id),
-                NewReceipt(
-                    inbox_id=record.inbox.pk,
-                    topic_id=topic.pk,
-                    message_id=message.id,
-                    order=message.order,
-                    created_at=message.created_at,
-                    known_at=record.known_at,
-                    came_late=record.came_late,
-                    read_at=None if message.is_answer else record.known_at,
-                ),
-            )
-    statements.insert_receipts([rows[key] for key in sorted(rows)])  # as topics: in one order, so no deadlocks
+        inbox, message = record.inbox.pk, record.message
+        rows.setdefault(
+            (inbox, message.id),
+            NewReceipt(
+                inbox_id=inbox,
+                key=topic_key(message.scope),
+                message_id=message.id,
+                order=message.order,
+                created_at=message.created_at,
+                known_at=record.known_at,
+                came_late=record.came_late,
+                read_at=None if message.is_answer else record.known_at,
+            ),
+        )
+    return list(rows.values())
 
 
 def _topics(
@@ -285,10 +296,10 @@ def _read_named(reads: Sequence[Read], topics: dict[tuple[int, str], LockedTopic
 def counts(inboxes: Iterable[InboxRef]) -> dict[InboxRef, CountsByTopic]:
     """Unread counts by topic, for every inbox asked about; topics without unread are left out."""
     by_pk = {inbox.pk: inbox for inbox in inboxes}
-    found: dict[int, CountsByTopic] = {pk: {} for pk in by_pk}
+    found: dict[InboxRef, CountsByTopic] = {inbox: {} for inbox in by_pk.values()}
     for pk, scope, count in statements.count_unread(by_pk):
-        found[pk][scope] = count
-    return {by_pk[pk]: by_topic for pk, by_topic in found.items()}
+        found[by_pk[pk]][scope] = count
+    return found
 
 
 def waiting(inbox: InboxRef) -> list[TopicUnread]:

@@ -207,9 +207,18 @@ MUTANTS = [
         "D1",
         "messaging/statements.py",
         'SET {known_at} = excluded.{known_at}"\n'
-        '        f" WHERE {receipt}.{came_late} AND excluded.{came_late} AND {is_earlier}",',
-        'SET read_at = excluded.read_at",',
+        '        f" WHERE {receipt}.{came_late} AND excluded.{came_late}'
+        ' AND excluded.{known_at} < {receipt}.{known_at}"\n',
+        'SET read_at = excluded.read_at"\n',
         f"{_STORE}test_what_was_read_stays_read_when_it_is_recorded_again_in_the_same_batch",
+    ),
+    mutant(
+        "a batch counts as written though some of its topics aren't there",
+        "D1",
+        "messaging/unread.py",
+        "insert_receipts_at_once(receipts) == len({",
+        "insert_receipts_at_once(receipts) <= len({",
+        f"{_STORE}test_topics_of_any_name_are_kept_apart",
     ),
     # -- D2: only Chat from the agent counts ---------------------------------------------------------------------
     mutant(
@@ -233,8 +242,8 @@ MUTANTS = [
         "a late message that doesn't count is stored as unread",
         "D2",
         "messaging/unread.py",
-        "                    read_at=None if message.is_answer else record.known_at,\n",
-        "                    read_at=None,\n",
+        "                read_at=None if message.is_answer else record.known_at,\n",
+        "                read_at=None,\n",
         f"{_STORE}test_only_answers_count",
     ),
     # -- D3: read where it is shown, and only there --------------------------------------------------------------
@@ -294,7 +303,8 @@ MUTANTS = [
         "a read overtakes what was recorded before it",
         "D4",
         "messaging/unread.py",
-        "            _insert(records, topics)\n            records = []\n            _read_up_to(change, topics) if",
+        "            statements.insert_receipts(_receipts(records))\n            records = []\n"
+        "            _read_up_to(change, topics) if",
         "            _read_up_to(change, topics) if",
         f"{_STORE}test_what_comes_after_a_read_is_unread",
     ),
@@ -385,9 +395,9 @@ MUTANTS = [
     mutant(
         "the floor guards nothing",
         "D7",
-        "messaging/unread.py",
-        "        if message.order > topic.floor:\n",
-        "        if True:\n",
+        "messaging/statements.py",
+        "WHERE given.{order} > found.{floor} {by_bytes} ORDER",
+        "WHERE true ORDER",
         f"{_STORE}test_the_first_visit_settles_what_is_there",
         f"{_STORE}test_a_deleted_topic_takes_what_was_seen_and_leaves_what_came_later",
     ),
