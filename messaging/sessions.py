@@ -15,12 +15,15 @@ from django.conf import settings
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY, get_user_model
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.sessions.backends.base import SessionBase
+from django.contrib.sessions.base_session import AbstractBaseSession
+from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 from django.utils.module_loading import import_string
 
 from messaging import errors
+from messaging.statements import among
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -90,11 +93,16 @@ def load(session_keys: Sequence[str]) -> dict[str, SignIn]:
 def _decoded(session_keys: Sequence[str]) -> dict[str, dict[str, Any]]:
     store = session_store()
     if hasattr(store, "get_model_class"):
-        rows = store.get_model_class().objects.filter(session_key__in=session_keys, expire_date__gt=timezone.now())
+        rows = _standing(store.get_model_class(), session_keys)
         sessions = {row.session_key: store().decode(row.session_data) for row in rows}
     else:
         sessions = {key: store(key).load() for key in session_keys}
     return {key: session for key, session in sessions.items() if SESSION_KEY in session}
+
+
+def _standing(model: type[AbstractBaseSession], session_keys: Iterable[str]) -> models.QuerySet[AbstractBaseSession]:
+    keys = among(model, "session_key", session_keys)
+    return model._default_manager.filter(session_key__in=keys, expire_date__gt=timezone.now())
 
 
 def _is_theirs(session: dict[str, Any], user: AbstractBaseUser) -> bool:
@@ -111,8 +119,9 @@ def session_store() -> type[SessionBase]:
 def ended(sign_ins: Iterable[tuple[str, int]]) -> set[tuple[str, int]]:
     """Which of these (session key, user id) are no longer good: expired, signed out, or a deactivated account."""
     sign_ins = set(sign_ins)
-    users = {user_id for _, user_id in sign_ins}
-    active = set(get_user_model().objects.filter(Q(is_active=True), pk__in=users).values_list("pk", flat=True))
+    model = get_user_model()
+    users = among(model, model._meta.pk.name, {user_id for _, user_id in sign_ins})
+    active = set(model.objects.filter(Q(is_active=True), pk__in=users).values_list("pk", flat=True))
     alive = _alive({session_key for session_key, _ in sign_ins})
     return {sign_in for sign_in in sign_ins if sign_in[1] not in active or sign_in[0] not in alive}
 
@@ -120,6 +129,5 @@ def ended(sign_ins: Iterable[tuple[str, int]]) -> set[tuple[str, int]]:
 def _alive(session_keys: set[str]) -> set[str]:
     store = session_store()
     if hasattr(store, "get_model_class"):  # sessions in the database: one query for all of them
-        rows = store.get_model_class().objects.filter(session_key__in=session_keys, expire_date__gt=timezone.now())
-        return set(rows.values_list("session_key", flat=True))
+        return set(_standing(store.get_model_class(), session_keys).values_list("session_key", flat=True))
     return {key for key in session_keys if store(key).load()}
