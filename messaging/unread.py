@@ -200,10 +200,12 @@ def apply(changes: Sequence[Record | Move | Read]) -> None:
 
 
 def _insert_at_once(records: Sequence[Record]) -> bool:
-    """Whether that was possible: the database knows how, and the topics are there."""
+    """Whether that was possible: the database knows how, the topics are there, and no message comes twice."""
     if connection.vendor != "postgresql":
         return False
-    receipts = _receipts(records)
+    receipts = [_receipt(record) for record in records]
+    if len({(its.inbox_id, its.message_id) for its in receipts}) < len(receipts):
+        return False
     return statements.insert_receipts_at_once(receipts) == len({(its.inbox_id, its.key) for its in receipts})
 
 
@@ -221,10 +223,10 @@ def _apply(changes: Sequence[Record | Move | Read]) -> None:
         elif isinstance(change, Read) and change.message_ids is not None:
             named.append(change)
         else:
-            statements.insert_receipts(_receipts(records))
+            _insert(records, topics)
             records = []
             _read_up_to(change, topics) if isinstance(change, Read) else _move(change, topics)
-    statements.insert_receipts(_receipts(records))
+    _insert(records, topics)
     _read_named(named, topics)
 
 
@@ -233,24 +235,27 @@ def _move(change: Move, topics: dict[tuple[int, str], LockedTopic]) -> None:
     Receipt.objects.filter(inbox_id=change.inbox.pk, message_id=change.message.id).update(topic_id=topic.pk)
 
 
-def _receipts(records: Iterable[Record]) -> list[NewReceipt]:
+def _insert(records: Iterable[Record], topics: dict[tuple[int, str], LockedTopic]) -> None:
     rows: dict[tuple[int, str], NewReceipt] = {}
     for record in records:
-        inbox, message = record.inbox.pk, record.message
-        rows.setdefault(
-            (inbox, message.id),
-            NewReceipt(
-                inbox_id=inbox,
-                key=topic_key(message.scope),
-                message_id=message.id,
-                order=message.order,
-                created_at=message.created_at,
-                known_at=record.known_at,
-                came_late=record.came_late,
-                read_at=None if message.is_answer else record.known_at,
-            ),
-        )
-    return list(rows.values())
+        receipt = _receipt(record)
+        if receipt.order > topics[receipt.inbox_id, receipt.key].floor:  # else it may stand in another topic, too
+            rows.setdefault((receipt.inbox_id, receipt.message_id), receipt)
+    statements.insert_receipts(list(rows.values()))
+
+
+def _receipt(record: Record) -> NewReceipt:
+    message = record.message
+    return NewReceipt(
+        inbox_id=record.inbox.pk,
+        key=topic_key(message.scope),
+        message_id=message.id,
+        order=message.order,
+        created_at=message.created_at,
+        known_at=record.known_at,
+        came_late=record.came_late,
+        read_at=None if message.is_answer else record.known_at,
+    )
 
 
 def _topics(

@@ -208,6 +208,12 @@ def test_one_message_id_in_two_inboxes_is_two_receipts_and_in_two_topics_one(inb
     assert apply([record(inbox, 1, "u"), record(other, 1, "u")]) == found
 
 
+def test_a_message_that_is_settled_in_one_topic_counts_in_another_of_the_same_batch(inbox: InboxRef) -> None:
+    unread.apply([record(inbox, 2, "t"), record(inbox, 3, "u")])
+    unread.drop_topics(inbox, {"t": message(5).order})
+    assert apply([record(inbox, 4, "t"), record(inbox, 4, "u")])[inbox] == {"u": 2}
+
+
 def test_a_known_message_leaves_the_others_of_its_batch_alone(inbox: InboxRef) -> None:
     unread.apply([record(inbox, 2)])
     assert apply([record(inbox, number) for number in (3, 2, 1)])[inbox] == {"t": 3}

@@ -213,6 +213,14 @@ MUTANTS = [
         f"{_STORE}test_what_was_read_stays_read_when_it_is_recorded_again_in_the_same_batch",
     ),
     mutant(
+        "of a message that is twice in a batch the first is taken, wherever it is settled",
+        "D1",
+        "messaging/unread.py",
+        "        if receipt.order > topics[receipt.inbox_id, receipt.key].floor:",
+        "        if True:",
+        f"{_STORE}test_a_message_that_is_settled_in_one_topic_counts_in_another_of_the_same_batch",
+    ),
+    mutant(
         "a batch counts as written though some of its topics aren't there",
         "D1",
         "messaging/unread.py",
@@ -242,8 +250,8 @@ MUTANTS = [
         "a late message that doesn't count is stored as unread",
         "D2",
         "messaging/unread.py",
-        "                read_at=None if message.is_answer else record.known_at,\n",
-        "                read_at=None,\n",
+        "        read_at=None if message.is_answer else record.known_at,\n",
+        "        read_at=None,\n",
         f"{_STORE}test_only_answers_count",
     ),
     # -- D3: read where it is shown, and only there --------------------------------------------------------------
@@ -303,8 +311,7 @@ MUTANTS = [
         "a read overtakes what was recorded before it",
         "D4",
         "messaging/unread.py",
-        "            statements.insert_receipts(_receipts(records))\n            records = []\n"
-        "            _read_up_to(change, topics) if",
+        "            _insert(records, topics)\n            records = []\n            _read_up_to(change, topics) if",
         "            _read_up_to(change, topics) if",
         f"{_STORE}test_what_comes_after_a_read_is_unread",
     ),
