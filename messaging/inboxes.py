@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 _OVERVIEW_SECONDS = 2.0
 _OVERVIEW_MAX_AGE = 10
+_UNLISTED_MAX_AGE = 0.5
 _OVERVIEW_AT_ONCE = 4
 _PAGE_OVERLAP = timedelta(seconds=30)
 _CHAT_PAGE = 200
@@ -64,8 +65,11 @@ async def require_tenant(tenant_id: str, access: Access) -> Tenant:
     raise errors.TenantForbidden(f"not a member of {tenant_id[:100]!r}")
 
 
-async def activations(tenant_id: str, *, access: Access) -> list[Activation]:
-    """The activations of a tenant with this person's unread counts, what came while they were away included."""
+async def activations(tenant_id: str, *, access: Access, max_age: float = _OVERVIEW_MAX_AGE) -> list[Activation]:
+    """The activations of a tenant with this person's unread counts, what came while they were away included.
+
+    What came in the last `max_age` seconds while nobody listened may be left out.
+    """
     runtime = current()
     found = await runtime.client.activations(tenant_id, bearer=runtime.client.bearer(access.token))
     visited = await runtime.ledger.run(store.totals, tenant_id, access.participant_id)
@@ -75,18 +79,18 @@ async def activations(tenant_id: str, *, access: Access) -> list[Activation]:
         if a.is_active and (a.agent_name, a.name) in visited
     ]
     if due:
-        await _refresh_all(runtime, due, access)
+        await _refresh_all(runtime, due, access, max_age)
         visited = await runtime.ledger.run(store.totals, tenant_id, access.participant_id)
     return [replace(a, unread_count=visited.get((a.agent_name, a.name), 0)) for a in found]
 
 
-async def _refresh_all(runtime: Runtime, addresses: list[ThreadAddress], access: Access) -> None:
+async def _refresh_all(runtime: Runtime, addresses: list[ThreadAddress], access: Access, max_age: float) -> None:
     gate = asyncio.Semaphore(_OVERVIEW_AT_ONCE)
 
     async def refresh(address: ThreadAddress) -> None:
         async with gate:
             inbox = await visit(runtime, address, access)
-            await refresh_if_possible(runtime, inbox, access, max_age=_OVERVIEW_MAX_AGE)
+            await refresh_if_possible(runtime, inbox, access, max_age=max_age)
 
     tasks = [asyncio.create_task(refresh(address)) for address in addresses]
     done, late = await asyncio.wait(tasks, timeout=_OVERVIEW_SECONDS)
@@ -114,7 +118,7 @@ async def topics(address: ThreadAddress, *, page: int = 1, page_size: int = 20, 
     found = await runtime.client.topics(address, page=page, page_size=page_size, bearer=bearer)
     known = await runtime.ledger.topic_states(inbox)
     is_news = any(catchup.is_changed(topic, known) for topic in found.topics)
-    await refresh_if_possible(runtime, inbox, access, max_age=0 if is_news else 0.5)
+    await refresh_if_possible(runtime, inbox, access, max_age=0 if is_news else _UNLISTED_MAX_AGE)
     counts = await runtime.ledger.counts(inbox)
     rows = [topic for topic in found.topics if topic.scope != GENERAL]
     if page == 1:
@@ -225,7 +229,7 @@ async def read(address: ThreadAddress, topic: str, *, up_to: str | None, access:
     else:
         place = _heard(runtime, inbox, topic, up_to) or await runtime.ledger.run(store.order_of, inbox, topic, up_to)
         if place is None:
-            await refresh(runtime, inbox, access, max_age=0)
+            await refresh(runtime, inbox, access)
             place = await _found(runtime, inbox, topic, up_to, access)
         if place is not None:
             runtime.ledger.read(Read(inbox, topic, up_to=place))

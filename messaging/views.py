@@ -31,7 +31,7 @@ async def tenants(request: HttpRequest) -> HttpResponseBase:
 @api("GET")
 async def activations(request: HttpRequest, tenant_id: str) -> HttpResponseBase:
     access = await _member(request, tenant_id)
-    found = await inboxes.activations(tenant_id, access=access)
+    found = await inboxes.activations(tenant_id, access=access, max_age=0)
     return fresh(
         [
             {

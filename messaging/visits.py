@@ -73,28 +73,33 @@ async def _settled(runtime: Runtime, address: ThreadAddress, topics: list[TopicS
     return settled
 
 
-async def refresh(runtime: Runtime, inbox: InboxRef, access: Access, *, max_age: float = 0.5) -> None:
+async def refresh(runtime: Runtime, inbox: InboxRef, access: Access, *, max_age: float = 0) -> None:
     """Count what upstream stored while nobody here was listening, unless a feed sees to that already.
 
-    Looks at most every `max_age` seconds, once at a time. Raises UpstreamError's subclasses.
+    What was stored in the last `max_age` seconds before this call may be left out, nothing older. It looks once at a
+    time: of many who ask, all but the first share the next look. Raises UpstreamError's subclasses.
     """
-    feed = runtime.feeds.get(inbox.address)
-    if feed is not None and feed.is_complete:
-        return
-    if time.monotonic() - runtime.refreshed.get(inbox.address, float("-inf")) < max_age:
-        return
-    task = runtime.refreshing.get(inbox.address)
-    if task is None:
-        task = asyncio.create_task(compare(runtime, inbox, runtime.client.bearer(access.token)))
-        runtime.refreshing[inbox.address] = task
-        task.add_done_callback(lambda done: _refreshed(runtime, inbox, done))
-    await asyncio.shield(task)
+    due = time.monotonic() - max_age
+    while runtime.refreshed.get(inbox.address, float("-inf")) < due:
+        feed = runtime.feeds.get(inbox.address)
+        if feed is not None and feed.is_complete:
+            return
+        task = runtime.refreshing.get(inbox.address)  # which may have begun before what is to be counted was stored
+        await asyncio.shield(task or _begin_to_refresh(runtime, inbox, access))
 
 
-def _refreshed(runtime: Runtime, inbox: InboxRef, task: asyncio.Task[None]) -> None:
+def _begin_to_refresh(runtime: Runtime, inbox: InboxRef, access: Access) -> asyncio.Task[None]:
+    begun = time.monotonic()
+    task = asyncio.create_task(compare(runtime, inbox, runtime.client.bearer(access.token)))
+    runtime.refreshing[inbox.address] = task
+    task.add_done_callback(lambda done: _refreshed(runtime, inbox, begun, done))
+    return task
+
+
+def _refreshed(runtime: Runtime, inbox: InboxRef, begun: float, task: asyncio.Task[None]) -> None:
     runtime.refreshing.pop(inbox.address, None)
     if not task.cancelled() and task.exception() is None:
-        runtime.refreshed[inbox.address] = time.monotonic()
+        runtime.refreshed[inbox.address] = begun
         if len(runtime.refreshed) > _REMEMBERED:
             del runtime.refreshed[next(iter(runtime.refreshed))]
 
@@ -125,7 +130,7 @@ async def compare(runtime: Runtime, inbox: InboxRef, bearer: str) -> None:
         await ledger.drop_topics(inbox, difference.gone)
 
 
-async def refresh_if_possible(runtime: Runtime, inbox: InboxRef, access: Access, *, max_age: float = 0.5) -> None:
+async def refresh_if_possible(runtime: Runtime, inbox: InboxRef, access: Access, *, max_age: float = 0) -> None:
     """As refresh; when upstream is away or refuses, what is stored has to do."""
     try:
         await refresh(runtime, inbox, access, max_age=max_age)

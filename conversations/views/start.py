@@ -15,6 +15,8 @@ from messaging.errors import MessagingError
 from messaging.sessions import Access
 
 ALL = "all"
+_QUIET_MAX_AGE = 10
+"""Seconds: an open dashboard asks again whenever a count has changed, and upstream once for every activation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,9 @@ async def home(request: HttpRequest) -> HttpResponse:
 async def dashboard(request: HttpRequest) -> HttpResponseBase:
     """Every tenant and activation of this person; one tenant that can't be read doesn't hide the others."""
     place = await places.find(request)
-    found = await asyncio.gather(*(_panel(tenant, place.access) for tenant in place.tenants))
+    is_part = answers.wants_part(request)
+    max_age = _QUIET_MAX_AGE if is_part else 0
+    found = await asyncio.gather(*(_panel(tenant, place.access, max_age) for tenant in place.tenants))
     errors = [each for each in found if isinstance(each, MessagingError)]
     if errors and len(errors) == len(found):
         raise errors[0]
@@ -55,13 +59,13 @@ async def dashboard(request: HttpRequest) -> HttpResponseBase:
         "nav_dashboard": True,
         "first_name": place.access.name.split(" ")[0],
     }
-    part = "#panels" if answers.wants_part(request) else ""
+    part = "#panels" if is_part else ""
     return await answers.page(request, f"conversations/dashboard.html{part}", context)
 
 
-async def _panel(tenant: Tenant, access: Access) -> TenantPanel | MessagingError:
+async def _panel(tenant: Tenant, access: Access, max_age: float) -> TenantPanel | MessagingError:
     try:
-        found = await inboxes.activations(tenant.tenant_id, access=access)
+        found = await inboxes.activations(tenant.tenant_id, access=access, max_age=max_age)
     except MessagingError as error:
         return error
     cards = [activation_cards.of(tenant.tenant_id, each) for each in found if each.is_active or each.unread_count]

@@ -84,6 +84,7 @@ class XiansApp:
         if fault is None:
             await self._handle(route, call, scope, receive, send)
             return
+        self.site.bell.ring()
         await asyncio.sleep(fault.delay_seconds)
         if fault.runs_handler_first:
             await self._handle(route, call, scope, receive, _discard)

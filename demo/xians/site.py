@@ -53,7 +53,7 @@ class Site:
         self.world = world
         self.behaviour = behaviour or Behaviour()
         self.bell = Bell()
-        """Rings when a stream opens, attaches or closes, and when a request is answered."""
+        """Rings when a stream opens, attaches or closes, when a request is answered, and when a fault takes one."""
         self.switchboard = Switchboard(world, self.behaviour, self.bell)
         self.faults = Faults()
         self.log = RequestLog(self.bell)

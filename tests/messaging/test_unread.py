@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 
 from tests.messaging.conftest import Site
 from tests.messaging.people import PATIENCE, Person
 from tests.services.app import manage
+
+NO_TOPICS = {
+    "topics": [],
+    "pagination": {"currentPage": 1, "pageSize": 200, "totalTopics": 0, "totalPages": 0, "hasMore": False},
+}
 
 
 async def test_it_starts_at_zero_whatever_upstream_holds_already(site: Site, alice: Person) -> None:
@@ -41,6 +47,33 @@ async def test_it_counts_what_came_while_nobody_was_connected(site: Site, alice:
     await _eventually(alice, {"topic 0": 2, "topic 1": 2})
     listed = (await alice.client.get("/api/tenants/acme/activations/")).json()
     assert [a["unreadCount"] for a in listed if a["name"] == site.activation] == [4]
+
+
+async def test_it_counts_what_came_since_it_was_asked_a_moment_ago(site: Site, alice: Person) -> None:
+    """D6: an answer of the last milliseconds is no exception, wherever the counts are shown."""
+    assert await alice.unread() == {}
+    others = await _total(alice)
+    for expected in range(1, 5):
+        site.answer("just now")
+        assert (await alice.unread())[None] == expected
+        site.answer("and another", topic="t")
+        assert await _total(alice) == others + 3 * expected - 1
+        site.answer("and one more", topic="u")
+        listed = (await alice.client.get("/api/tenants/acme/activations/")).json()
+        assert [a["unreadCount"] for a in listed if a["name"] == site.activation] == [3 * expected]
+
+
+async def test_it_counts_what_came_while_an_earlier_question_was_under_way(site: Site, alice: Person) -> None:
+    """D6: that one has been told by upstream already what there is, and waits for the answer."""
+    assert await alice.unread() == {}
+    asked = site.xians.control("requests")["last"]
+    held = {"route": "topics", "count": 1, "status": 200, "delay_seconds": 1, "body": json.dumps(NO_TOPICS)}
+    site.xians.refuse(**held)
+    earlier = asyncio.create_task(alice.unread())
+    await asyncio.to_thread(site.xians.control, "wait_requests", route="topics", after=asked)
+    site.answer("stored since")
+    assert await alice.unread() == {None: 1}
+    await earlier
 
 
 async def test_it_counts_only_chat_from_the_agent(site: Site, alice: Person) -> None:
@@ -178,3 +211,10 @@ async def _eventually(person: Person, counts: dict[str | None, int]) -> None:
     async with asyncio.timeout(8):
         while await person.unread() != counts:
             await asyncio.sleep(0.05)
+
+
+async def _total(person: Person) -> int:
+    """What the dashboard's title says."""
+    found = re.search(r"<title>(?:\((\d+)\) )?Dashboard", (await person.client.get("/dashboard/")).text)
+    assert found is not None
+    return int(found[1] or 0)

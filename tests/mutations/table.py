@@ -383,6 +383,14 @@ MUTANTS = [
         f"{_UNREAD}test_it_counts_what_came_while_nobody_was_connected",
     ),
     mutant(
+        "a visit takes a look that began before it for its own",
+        "D6",
+        "messaging/visits.py",
+        "        runtime.refreshed[inbox.address] = begun\n",
+        "        runtime.refreshed[inbox.address] = time.monotonic()\n",
+        f"{_UNREAD}test_it_counts_what_came_while_an_earlier_question_was_under_way",
+    ),
+    mutant(
         "what a visit finds is settled without being recorded",
         "D6",
         "messaging/visits.py",
