@@ -11,9 +11,9 @@ from django.db.models import Count, Min, Model, Q, QuerySet
 from django.http import HttpRequest
 
 from messaging import errors, oversight, unread
+from messaging.changes import InboxRef
 from messaging.models import Inbox, Receipt, Topic
 from messaging.runtime import current
-from messaging.unread import InboxRef
 
 admin.site.site_header = admin.site.site_title = "Conversations: administration"
 admin.site.index_title = "Unread state and accounts"

@@ -19,11 +19,11 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 from messaging import backoff, errors, metrics, sse, wire
+from messaging.changes import InboxRef
 from messaging.gaps import Gaps
 from messaging.hub import Subscriber
 from messaging.items import StreamItem
 from messaging.outlet import Outlet, Surroundings
-from messaging.unread import InboxRef
 from messaging.wire import Message, ThreadAddress
 
 log = logging.getLogger(__name__)

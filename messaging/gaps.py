@@ -19,9 +19,10 @@ from msgspec.structs import replace
 
 from messaging import catchup, errors, metrics, unread
 from messaging.catchup import Pages
+from messaging.changes import InboxRef
 from messaging.items import StreamItem
 from messaging.outlet import SETTLING, Outlet, Surroundings, earlier
-from messaging.unread import Familiar, InboxRef, Settlement, TopicState
+from messaging.unread import Familiar, Settlement, TopicState
 from messaging.wheel import Alarm
 from messaging.wire import Message
 

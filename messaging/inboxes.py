@@ -15,11 +15,12 @@ from typing import Any
 
 from messaging import catchup, errors, hub, wire
 from messaging import unread as store
+from messaging.changes import InboxRef, Read
 from messaging.cursors import Sealer
 from messaging.directory import Activation, AgentDetail, Tenant
 from messaging.runtime import Runtime, current
 from messaging.sessions import Access
-from messaging.unread import InboxRef, Read, Settlement, TopicUnread
+from messaging.unread import Settlement, TopicUnread
 from messaging.visits import compare, refresh, refresh_if_possible, visit
 from messaging.wire import GENERAL, Message, ThreadAddress, TopicPage, TopicSummary
 

@@ -29,18 +29,15 @@ from django.db import InterfaceError, InternalError, OperationalError, close_old
 
 from messaging import errors, metrics, unread
 from messaging.batch import Batch
+from messaging.changes import Change, InboxRef, Move, Read, Record, Sheet
 from messaging.hub import Hub, Subscriber, person_key
 from messaging.items import StreamItem
 from messaging.threads import give_way
 from messaging.unread import (
     CountsByTopic,
     Familiar,
-    InboxRef,
     KnownBefore,
     LearntAfter,
-    Move,
-    Read,
-    Record,
     Settlement,
     TopicState,
 )
@@ -85,7 +82,8 @@ class Ledger:
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="ledger", initializer=give_way)
-        self._waiting: deque[Record | Move | Read] = deque()
+        self._sheets: deque[Sheet] = deque()  # in line; the first one stays until it is written
+        self._open: Sheet | None = None  # the last of them, while changes are added to it
         self._writer: asyncio.Task[None] | None = None
         self._written = 0
         self._queued = 0
@@ -103,7 +101,6 @@ class Ledger:
         hub.when_deserted = lambda person: self._shown.pop(person, None)
         self._retry: asyncio.TimerHandle | None = None
         self._unshown: set[InboxRef] = set()  # whose counts could not be read
-        self._waiting_since: dict[InboxRef, float] = {}  # when the oldest change in line was queued, or before
         self._until: dict[InboxRef, float] = {}
         """For how long the count that was asked for may wait for company (monotonic)."""
         self._company: list[_Waiting] = []  # the last is the next whose time is up
@@ -141,21 +138,24 @@ class Ledger:
         """Mark as read, after everything that was recorded before."""
         self._queue(change)
 
-    def _queue(self, change: Record | Move | Read) -> None:
-        if len(self._waiting) >= _MAX_WAITING:
+    def _queue(self, change: Change) -> None:
+        if self._queued - self._written >= _MAX_WAITING:
             self.overflowed.add(change.inbox)
             return
-        self._waiting.append(change)
+        sheet = self._open
+        if sheet is None or len(sheet.changes) >= _BATCH:
+            sheet = self._open = Sheet()
+            self._sheets.append(sheet)
+        sheet.add(change, time.monotonic())
         self._queued += 1
-        self._waiting_since.setdefault(change.inbox, time.monotonic())
-        if self._is_resting and len(self._waiting) >= _BATCH:
+        if self._is_resting and len(sheet.changes) >= _BATCH:
             self._hurry.set()
         if self._writer is None or self._writer.done():
             self._writer = asyncio.create_task(self._write_all(), name="ledger")
 
     def hurry(self) -> None:
         """Write what is queued now: somebody waits for it."""
-        if self._waiting:
+        if self._sheets:
             self._hurry.set()
 
     async def flush(self, *, is_urgent: bool = True) -> None:
@@ -175,36 +175,34 @@ class Ledger:
 
     async def _write_all(self) -> None:
         failures = 0
-        while self._waiting:
-            batch = [self._waiting[i] for i in range(min(len(self._waiting), _BATCH))]
-            since = self._waiting_since
-            if len(batch) == len(self._waiting):
-                self._waiting_since = {}
-            metrics.ledger_waiting.set(len(self._waiting))
+        while self._sheets:
+            sheet = self._sheets[0]
+            if sheet is self._open:
+                self._open = None
+            metrics.ledger_waiting.set(self._queued - self._written)
             started = time.monotonic()
             try:
-                await self._write(batch)
+                await self._write(sheet)
             except errors.LedgerUnavailable as problem:
                 metrics.ledger_failures.inc()
                 delay = _RETRY_SECONDS[min(failures, len(_RETRY_SECONDS) - 1)]
                 failures += 1
-                self._waiting_since |= since
                 if failures % 10 == 1:
                     log.warning("receipts could not be written (%s); trying again", problem.detail.partition("\n")[0])
                 await asyncio.sleep(delay * random.uniform(0.8, 1.2))
                 continue
             failures = 0
             metrics.ledger_batch_seconds.observe(time.monotonic() - started)
-            for _ in batch:
-                self._waiting.popleft()
-            self._written += len(batch)
+            self._sheets.popleft()
+            self._written += len(sheet.changes)
             self._progress.set()
             self._progress.clear()
-            patient = {inbox: since[inbox] + _COMPANY_SECONDS for inbox in _only_recorded(batch) & since.keys()}
-            self.changed({change.inbox for change in batch}, patient)
-            if len(self._waiting) < _BATCH:
-                await asyncio.sleep(min(time.monotonic() - started, _SHORTEST_PAUSE) if len(batch) > 1 else 0)
-                await self._rest(_PAUSE_SECONDS if len(batch) < _MANY else _LONG_PAUSE_SECONDS)
+            is_many = len(sheet.changes) >= _MANY
+            self.changed(sheet.since, _patient(sheet) if is_many else _NOBODY)
+            if not self._sheets or len(self._sheets[0].changes) < _BATCH:
+                is_one = len(sheet.changes) == 1
+                await asyncio.sleep(0 if is_one else min(time.monotonic() - started, _SHORTEST_PAUSE))
+                await self._rest(_LONG_PAUSE_SECONDS if is_many else _PAUSE_SECONDS)
         metrics.ledger_waiting.set(0)
 
     async def _rest(self, seconds: float) -> None:
@@ -215,13 +213,13 @@ class Ledger:
         self._hurry.clear()
         self._is_resting = False
 
-    async def _write(self, batch: list[Record | Move | Read]) -> None:
+    async def _write(self, sheet: Sheet) -> None:
         try:
-            await self.run(unread.apply, batch)
+            await self.run(unread.write, sheet)
         except DatabaseError:
             # One of them can't be stored (its inbox was deleted, say): it must not hold up the others.
-            log.exception("a batch of %s was refused; writing one by one", len(batch))
-            for change in batch:
+            log.exception("a batch of %s was refused; writing one by one", len(sheet.changes))
+            for change in sheet.changes:
                 try:
                     await self.run(unread.apply, [change])
                 except DatabaseError:
@@ -311,7 +309,7 @@ class Ledger:
         """Show the readers here what the database says of these now."""
         for inbox in inboxes:
             until = patient.get(inbox, _AT_ONCE)
-            self._until[inbox] = min(until, self._until.get(inbox, until))
+            self._until[inbox] = min(until, self._until.get(inbox, until)) if inbox in self._until else until
         self._counting.ask(inboxes)
 
     async def _count(self, inboxes: list[InboxRef]) -> dict[InboxRef, CountsByTopic]:
@@ -324,17 +322,16 @@ class Ledger:
             if self._retry is None:
                 self._retry = asyncio.get_running_loop().call_later(_RETRY_SECONDS[-1], self._try_again)
             raise
-        until: dict[str, float] = {}  # by person
-        for inbox in found:
-            person = person_key(inbox.address.participant_id)
-            until[person] = min(asked[inbox], until.get(person, asked[inbox]))
         company: list[_Waiting] = []
         try:
             for some in batched(found.items(), _SAID_AT_ONCE):
                 self._hub.hold()
                 try:
+                    until: dict[str, float] = {}  # by person
                     for inbox, by_topic in some:
-                        self._show(inbox, by_topic)
+                        person = person_key(inbox.address.participant_id)
+                        until[person] = min(asked[inbox], until.get(person, asked[inbox]))
+                        self._show(person, inbox, by_topic)
                 finally:
                     for reader in self._hub.let_go():
                         if until[reader.person] == _AT_ONCE:
@@ -383,8 +380,7 @@ class Ledger:
         unshown, self._unshown = self._unshown, set()
         self.look_again(unshown)
 
-    def _show(self, inbox: InboxRef, by_topic: CountsByTopic) -> None:
-        person = person_key(inbox.address.participant_id)
+    def _show(self, person: str, inbox: InboxRef, by_topic: CountsByTopic) -> None:
         shown = self._shown.get(person)
         if shown is None:
             if not self._hub.readers_of(person):
@@ -404,7 +400,10 @@ class Ledger:
         try:
             await self.flush()
         except errors.LedgerUnavailable:
-            log.error("%s receipts were not written; they will be counted from upstream's history", len(self._waiting))
+            log.error(
+                "%s receipts were not written; they will be counted from upstream's history",
+                self._queued - self._written,
+            )
         if self._writer is not None:
             self._writer.cancel()
             await asyncio.gather(self._writer, return_exceptions=True)
@@ -422,12 +421,9 @@ def _differences(before: CountsByTopic | None, now: CountsByTopic) -> list[tuple
     return sorted(changed + [(topic, 0) for topic in before if topic not in now])
 
 
-def _only_recorded(changes: Collection[Record | Move | Read]) -> set[InboxRef]:
-    """The inboxes in which nothing but new messages is told, where there are many changes; else none."""
-    if len(changes) < _MANY:
-        return set()
-    others = {change.inbox for change in changes if not isinstance(change, Record)}
-    return {change.inbox for change in changes} - others
+def _patient(sheet: Sheet) -> dict[InboxRef, float]:
+    """The inboxes in which nothing but new messages is told, and how long that may wait for company (monotonic)."""
+    return {inbox: since + _COMPANY_SECONDS for inbox, since in sheet.since.items() if inbox not in sheet.others}
 
 
 def _with_connection[**P, R](store: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:

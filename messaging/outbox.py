@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 from django.db import IntegrityError, transaction
 from django.db.models import Q
 
+from messaging.changes import InboxRef
 from messaging.models import Dispatch
-from messaging.unread import InboxRef
 
 REMEMBERED = timedelta(days=1)
 _ABANDONED = timedelta(seconds=90)

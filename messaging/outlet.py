@@ -15,11 +15,12 @@ from functools import lru_cache
 import msgspec
 
 from messaging import metrics
+from messaging.changes import InboxRef
 from messaging.cursors import MARK_LENGTH, MOST_MARKS, Cursor, Sealer, Span, mark
 from messaging.hub import Hub
 from messaging.items import StreamItem
 from messaging.ledger import Ledger
-from messaging.unread import PUT_OFF, InboxRef
+from messaging.unread import PUT_OFF
 from messaging.upstream import UpstreamClient
 from messaging.wheel import Wheel
 from messaging.wire import PLACE_DIGITS, Message, order_at, stream_json

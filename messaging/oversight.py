@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from messaging import unread, visits
+from messaging.changes import InboxRef, Read
 from messaging.hub import person_key
 from messaging.runtime import Runtime
-from messaging.unread import InboxRef, Read
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from django.conf import settings
 
 from messaging import bus, upstream
 from messaging.bus import Bus, Notice
+from messaging.changes import InboxRef
 from messaging.errors import LedgerUnavailable
 from messaging.feeds import Feeds
 from messaging.hub import Hub, Subscriber
@@ -23,7 +24,6 @@ from messaging.ledger import Ledger
 from messaging.outlet import Surroundings
 from messaging.sessions import Access
 from messaging.tenancy import Tenancy
-from messaging.unread import InboxRef
 from messaging.watch import Watch
 from messaging.wheel import Wheel
 from messaging.wire import ThreadAddress

@@ -14,9 +14,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from messaging import catchup, errors, hub, outbox, wire
+from messaging.changes import InboxRef
 from messaging.runtime import Runtime, current
 from messaging.sessions import Access
-from messaging.unread import InboxRef
 from messaging.visits import visit
 from messaging.wire import Message, ThreadAddress
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -20,7 +21,7 @@ from django.db.models.expressions import RawSQL
 
 from messaging.models import Receipt, Topic
 
-_to_json = msgspec.json.Encoder(enc_hook=datetime.isoformat).encode  # of datetime's subclasses msgspec knows nothing
+as_json = msgspec.json.Encoder(enc_hook=datetime.isoformat).encode  # of datetime's subclasses msgspec knows nothing
 
 
 class LockedTopic(msgspec.Struct, gc=False):
@@ -104,21 +105,25 @@ def insert_receipts(receipts: Sequence[NewReceipt]) -> None:
     handed it by the quicker one has had it. The topics are there, and locked.
     """
     if connection.vendor == "postgresql":
-        insert_receipts_at_once(receipts)
+        if receipts:
+            insert_receipts_at_once(as_json(receipts))
     else:
         _run(f"WITH {_topics_of_receipts()} {_insertion()}", receipts)
 
 
-def insert_receipts_at_once(receipts: Sequence[NewReceipt]) -> int:
-    """As insert_receipts, in one statement with the locking (PostgreSQL): how many of the topics are there.
+def insert_receipts_at_once(receipts: bytes) -> int:
+    """As insert_receipts, of a JSON list, in one statement with the locking (PostgreSQL): how many topics are there.
 
-    Those of the others are left out. Each statement takes the thread that writes some tenths of a millisecond, whatever
-    it does, and this is the usual batch.
+    Receipts of other topics are left out. Each statement takes the thread that writes some tenths of a millisecond,
+    whatever it does, and this is the usual batch.
     """
+    return int(_send(_insertion_at_once(), receipts)[0][0])
+
+
+@cache
+def _insertion_at_once() -> str:
     lock = connection.ops.for_update_sql(no_key=True, of=(_table(Topic),))
-    statement = f"WITH {_topics_of_receipts(lock)}, written AS ({_insertion()}) SELECT COUNT(*) FROM found"
-    answer = _run(statement, receipts)
-    return int(answer[0][0]) if answer else 0
+    return f"WITH {_topics_of_receipts(lock)}, written AS ({_insertion()}) SELECT COUNT(*) FROM found"
 
 
 def _topics_of_receipts(lock: str = "") -> str:
@@ -228,7 +233,7 @@ def count_unread(inboxes: Collection[int]) -> list[tuple[int, str, int]]:
 def among(model: type[models.Model], field: str, values: Iterable[object]) -> RawSQL:
     """What `<field>__in` takes, with all the values as one parameter: of single ones each costs some microseconds."""
     (column,) = _quoted(_names(model, field))
-    return RawSQL(f"SELECT {column} FROM {_given_values(model, field)}", [_to_json(list(values)).decode()])
+    return RawSQL(f"SELECT {column} FROM {_given_values(model, field)}", [as_json(list(values)).decode()])
 
 
 def _objects(names: Sequence[str], rows: Iterable[tuple[object, ...]]) -> list[dict[str, object]]:
@@ -243,9 +248,14 @@ def _run(statement: str, given: Sequence[object]) -> list[Any]:
         with connection.cursor() as cursor:
             cursor.execute(statement, [_json_for_sqlite(given)])
             return cursor.fetchall() if cursor.description else []
+    return _send(statement, as_json(given))
+
+
+def _send(statement: str, given: bytes) -> list[Any]:
+    """What PostgreSQL answers to a statement whose only parameter are rows as JSON."""
     connection.ensure_connection()
     with connection.wrap_database_errors:  # Django's own cursor would write the rows into the statement first
-        sent = psycopg.Cursor(connection.connection).execute(statement, [_to_json(given).decode()])
+        sent = psycopg.Cursor(connection.connection).execute(statement, [given.decode()])
         return sent.fetchall() if sent.description else []
 
 

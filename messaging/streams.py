@@ -21,13 +21,14 @@ from django.conf import settings
 from django.http import StreamingHttpResponse
 
 from messaging import errors, hub, metrics, sse
+from messaging.changes import InboxRef, Read
 from messaging.cursors import mark
 from messaging.hub import Subscriber
 from messaging.items import StreamItem
 from messaging.resuming import Start, find_start
 from messaging.runtime import Runtime, current
 from messaging.sessions import Access
-from messaging.unread import PUT_OFF, InboxRef, KnownBefore, LearntAfter, Read
+from messaging.unread import PUT_OFF, KnownBefore, LearntAfter
 from messaging.visits import visit
 from messaging.wire import ThreadAddress
 

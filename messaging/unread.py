@@ -16,6 +16,7 @@ from django.db import connection, transaction
 from django.db.models import Count, Max, Min, Q
 
 from messaging import statements
+from messaging.changes import Change, InboxRef, Move, Read, Record, Sheet
 from messaging.models import Inbox, Receipt, Topic
 from messaging.statements import LockedTopic, NamedReceipt, NewReceipt, NewSurvey
 from messaging.wire import Message, ThreadAddress, TopicSummary, order_at, topic_key
@@ -27,52 +28,6 @@ PUT_OFF = timedelta(seconds=1)
 """More than the clocks of two processes differ."""
 _END_OF_MOMENT = "~~~"
 """Sorts after every message id: the place behind all messages of one microsecond."""
-
-
-class InboxRef(msgspec.Struct, frozen=True, cache_hash=True, gc=False):
-    """An inbox that exists: its row's number and its address."""
-
-    pk: int
-    address: ThreadAddress
-
-    def told(self) -> dict[str, Any]:
-        """This reference in the words of a notice between processes."""
-        return {"pk": self.pk, **msgspec.structs.asdict(self.address)}
-
-    @classmethod
-    def from_told(cls, told: dict[str, Any]) -> InboxRef:
-        names = {name: told[name] for name in ThreadAddress.__struct_fields__}
-        return cls(told["pk"], ThreadAddress(**names))
-
-
-class Record(msgspec.Struct, gc=False):
-    """Remember one answer; it is unread unless it is known already or settled. What is no answer counts as read.
-
-    Where it `came_late`, with a place before what was handed out already, `known_at` is PUT_OFF after the moment.
-    """
-
-    inbox: InboxRef
-    message: Message
-    known_at: datetime
-    came_late: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Move:
-    """The receipt of an answer, if there is one, belongs to the topic in which the answer stands now."""
-
-    inbox: InboxRef
-    message: Message
-
-
-@dataclass(frozen=True, slots=True)
-class Read:
-    """Mark a topic read: those of `message_ids`, else all up to `up_to` (a message's order), else all that is known."""
-
-    inbox: InboxRef
-    topic: str
-    up_to: str | None = None
-    message_ids: frozenset[str] | None = None
 
 
 class TopicState(msgspec.Struct, gc=False):  # made for every message
@@ -192,25 +147,25 @@ def behind(moment: datetime | None) -> str:
     return order_at(moment) + _END_OF_MOMENT if moment else ""
 
 
-def apply(changes: Sequence[Record | Move | Read]) -> None:
+def write(sheet: Sheet) -> None:
+    """Carry out a sheet's changes in order: in one statement where the database knows how, and the topics are there."""
+    if connection.vendor == "postgresql":
+        receipts = sheet.receipts()
+        if receipts is not None and statements.insert_receipts_at_once(receipts) == len(sheet.topics):
+            return
+    _apply(sheet.changes)
+
+
+def apply(changes: Iterable[Change]) -> None:
     """Carry out changes in order."""
-    records = [change for change in changes if isinstance(change, Record)]
-    if len(records) < len(changes) or not _insert_at_once(records):
-        _apply(changes)
-
-
-def _insert_at_once(records: Sequence[Record]) -> bool:
-    """Whether that was possible: the database knows how, the topics are there, and no message comes twice."""
-    if connection.vendor != "postgresql":
-        return False
-    receipts = [_receipt(record) for record in records]
-    if len({(its.inbox_id, its.message_id) for its in receipts}) < len(receipts):
-        return False
-    return statements.insert_receipts_at_once(receipts) == len({(its.inbox_id, its.key) for its in receipts})
+    sheet = Sheet()
+    for change in changes:
+        sheet.add(change, 0)
+    write(sheet)
 
 
 @transaction.atomic
-def _apply(changes: Sequence[Record | Move | Read]) -> None:
+def _apply(changes: Sequence[Change]) -> None:
     topics = _topics(
         {(c.inbox.pk, c.message.scope) for c in changes if not isinstance(c, Read)},
         {(c.inbox.pk, c.topic) for c in changes if isinstance(c, Read)},
@@ -238,24 +193,10 @@ def _move(change: Move, topics: dict[tuple[int, str], LockedTopic]) -> None:
 def _insert(records: Iterable[Record], topics: dict[tuple[int, str], LockedTopic]) -> None:
     rows: dict[tuple[int, str], NewReceipt] = {}
     for record in records:
-        receipt = _receipt(record)
+        receipt = record.receipt()
         if receipt.order > topics[receipt.inbox_id, receipt.key].floor:  # else it may stand in another topic, too
             rows.setdefault((receipt.inbox_id, receipt.message_id), receipt)
     statements.insert_receipts(list(rows.values()))
-
-
-def _receipt(record: Record) -> NewReceipt:
-    message = record.message
-    return NewReceipt(
-        inbox_id=record.inbox.pk,
-        key=topic_key(message.scope),
-        message_id=message.id,
-        order=message.order,
-        created_at=message.created_at,
-        known_at=record.known_at,
-        came_late=record.came_late,
-        read_at=None if message.is_answer else record.known_at,
-    )
 
 
 def _topics(

@@ -7,9 +7,10 @@ import logging
 import time
 
 from messaging import catchup, errors, unread
+from messaging.changes import InboxRef
 from messaging.runtime import Runtime
 from messaging.sessions import Access
-from messaging.unread import InboxRef, Settlement
+from messaging.unread import Settlement
 from messaging.wire import ThreadAddress, TopicSummary
 
 log = logging.getLogger(__name__)

@@ -25,8 +25,8 @@ from benchmarks.choices.table import Table
 from benchmarks.threads import ACTIVATION, AGENT, TENANT, participant
 
 if TYPE_CHECKING:
+    from messaging.changes import InboxRef, Record
     from messaging.ledger import Ledger
-    from messaging.unread import InboxRef, Record
 
 _RECEIPTS = 1_000
 _SIZES = (1, 10, 100, 1_000)
@@ -66,7 +66,7 @@ _ids = itertools.count()
 def _records(inboxes: Sequence[InboxRef], number: int) -> list[Record]:
     """As many receipts as a second of 1,000 messages brings, of messages that were never seen before."""
     from messaging import wire
-    from messaging.unread import Record
+    from messaging.changes import Record
 
     now = datetime.now(UTC) + timedelta(seconds=number)
     found = []

@@ -108,11 +108,11 @@ async def _child(*, is_spared: bool) -> None:
 
 
 def _streams() -> tuple[list[tuple[Feed, Subscriber]], list[asyncio.Task[None]]]:
+    from messaging.changes import InboxRef
     from messaging.feeds import Feeds
     from messaging.hub import Subscriber, person_key
     from messaging.outlet import Surroundings
     from messaging.runtime import current
-    from messaging.unread import InboxRef
     from messaging.wire import ThreadAddress
 
     around = Surroundings(

@@ -17,8 +17,9 @@ from django.core.management import CommandError, call_command
 from django.db import connections
 
 from messaging import outbox, retention, unread, wire
+from messaging.changes import InboxRef, Read, Record
 from messaging.models import Dispatch, Receipt, Topic
-from messaging.unread import InboxRef, Read, Record, Settlement
+from messaging.unread import Settlement
 from messaging.wire import Message, ThreadAddress, TopicSummary
 from tests.faults.rig import (  # noqa: F401 - fixtures
     PATIENCE,

@@ -15,7 +15,7 @@ from django.conf import settings  # noqa: E402 - needs Django set up
 from django.db import connection, transaction  # noqa: E402
 
 from messaging import unread, wire  # noqa: E402
-from messaging.unread import Record  # noqa: E402
+from messaging.changes import Record  # noqa: E402
 from messaging.wire import ThreadAddress  # noqa: E402
 
 START = datetime(2026, 7, 2, 9, 0, tzinfo=UTC)

@@ -12,10 +12,10 @@ import pytest
 from messaging import ledger as ledgers
 from messaging import unread, wire
 from messaging.bus import Bus
+from messaging.changes import InboxRef, Read, Record
 from messaging.hub import Hub, Subscriber, person_key
 from messaging.items import StreamItem
 from messaging.ledger import Ledger
-from messaging.unread import InboxRef, Read, Record
 from messaging.wire import ThreadAddress
 
 PATIENCE = 10.0
@@ -33,7 +33,7 @@ class Remembering(Ledger):
     async def run(self, store: Callable[..., Any], /, *args: Any, **_: Any) -> Any:
         if store is unread.counts:
             return {inbox: {"t": self.unread[inbox]} if self.unread.get(inbox) else {} for inbox in args[0]}
-        for change in args[0]:
+        for change in args[0].changes:
             self.unread[change.inbox] = self.unread.get(change.inbox, 0) + 1 if isinstance(change, Record) else 0
         return None
 

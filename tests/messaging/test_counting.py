@@ -14,7 +14,7 @@ import pytest
 
 from demo.world import API_KEY
 from messaging import unread, wire
-from messaging.unread import InboxRef, Read, Record
+from messaging.changes import InboxRef, Read, Record
 from messaging.wire import Message, ThreadAddress
 from tests.messaging.conftest import Site
 from tests.messaging.people import Person

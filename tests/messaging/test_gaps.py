@@ -11,11 +11,12 @@ import pytest
 from msgspec import structs
 
 from messaging import errors, wire
+from messaging.changes import InboxRef
 from messaging.cursors import Cursor, mark
 from messaging.gaps import Gaps
 from messaging.items import StreamItem
 from messaging.outlet import Outlet, Surroundings
-from messaging.unread import Familiar, InboxRef, Settlement, TopicState
+from messaging.unread import Familiar, Settlement, TopicState
 from messaging.wheel import Wheel
 from messaging.wire import Message, ThreadAddress
 

@@ -10,12 +10,13 @@ from msgspec import structs
 
 from messaging import wire
 from messaging.catchup import Pages
+from messaging.changes import InboxRef
 from messaging.cursors import Span, mark
 from messaging.hub import Subscriber
 from messaging.items import StreamItem
 from messaging.outlet import Outlet, Surroundings
 from messaging.resuming import find_start, from_memory
-from messaging.unread import Familiar, InboxRef, LearntAfter
+from messaging.unread import Familiar, LearntAfter
 from messaging.wire import Message, ThreadAddress
 
 ADDRESS = ThreadAddress("acme", "Invoice Helper", "Nordic desk", "alice@acme.example")

@@ -23,8 +23,9 @@ from msgspec import structs
 from pytest_django import DjangoDbBlocker
 
 from messaging import unread, wire
+from messaging.changes import InboxRef, Move, Read, Record
 from messaging.models import Receipt, Topic
-from messaging.unread import Familiar, InboxRef, KnownBefore, LearntAfter, Move, Read, Record, Settlement
+from messaging.unread import Familiar, KnownBefore, LearntAfter, Settlement
 from messaging.wire import Message, ThreadAddress, TopicSummary
 from tests.services.postgres import Postgres
 
