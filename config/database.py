@@ -6,6 +6,7 @@ not for every pooler; so the limit is kept here, in the client.
 
 from __future__ import annotations
 
+import select
 import time
 from collections.abc import Generator
 from contextlib import suppress
@@ -16,7 +17,7 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from psycopg_pool import ConnectionPool
 
 _QUICK_SECONDS = 0.5
-_JUST_NOW_SECONDS = 0.1
+_JUST_NOW_SECONDS = 1.0
 
 
 class LimitedConnection(psycopg.Connection[Any]):
@@ -28,22 +29,28 @@ class LimitedConnection(psycopg.Connection[Any]):
 
     limit_seconds: ClassVar[float | None] = None
     worked_at = float("-inf")
-    """When it was last asked whether it works, and did (monotonic)."""
+    """When the server last answered on it (monotonic)."""
     lost_at: ClassVar[float] = float("-inf")
     """When one of them was last found dead in use (monotonic)."""
 
     def wait(self, gen: Generator[Any, Any, Any], *args: Any, **kwargs: Any) -> Any:
         limited = gen if self.limit_seconds is None else self._limited(gen, time.monotonic() + self.limit_seconds)
         try:
-            return super().wait(limited, *args, **kwargs)
+            answer = super().wait(limited, *args, **kwargs)
         except psycopg.OperationalError:
             if self.broken:
                 LimitedConnection.lost_at = time.monotonic()
             raise
+        self.worked_at = time.monotonic()
+        return answer
 
-    def is_sure(self, now: float) -> bool:
-        """Whether it worked just now, and none was lost since."""
-        return now - self.worked_at < _JUST_NOW_SECONDS and self.worked_at > LimitedConnection.lost_at
+    def is_sure(self) -> bool:
+        """Whether it worked just now, none was lost since, and the server has said nothing unasked: not good-bye."""
+        if time.monotonic() - self.worked_at > _JUST_NOW_SECONDS or self.worked_at <= LimitedConnection.lost_at:
+            return False
+        news = select.poll()
+        news.register(self.pgconn.socket, select.POLLIN)
+        return not news.poll(0)
 
     def _limited(self, gen: Generator[Any, Any, Any], deadline: float) -> Generator[Any, Any, Any]:
         try:
@@ -64,13 +71,13 @@ class LimitedConnection(psycopg.Connection[Any]):
 
 
 def check(connection: psycopg.Connection[Any]) -> None:
-    """Whether a connection of the pool still works: raises where it doesn't. One that worked just now isn't asked.
+    """Whether a connection of the pool still works: raises where it doesn't. One that is sure isn't asked.
 
     So when all are lost at once one request may find out, and its repeat works. One that is found dead is seldom alone
     (a failover, a restart): the pool would find the others one by one, with pauses that grow, so all are looked at now.
     """
     started = time.monotonic()
-    if isinstance(connection, LimitedConnection) and connection.is_sure(started):
+    if isinstance(connection, LimitedConnection) and connection.is_sure():
         return
     try:
         ConnectionPool.check_connection(connection)
@@ -78,5 +85,3 @@ def check(connection: psycopg.Connection[Any]) -> None:
         if time.monotonic() - started < _QUICK_SECONDS:  # otherwise the server is stuck, and each would take as long
             connections[DEFAULT_DB_ALIAS].pool.check()  # type: ignore[attr-defined]  # PostgreSQL's has one
         raise
-    if isinstance(connection, LimitedConnection):
-        connection.worked_at = started
