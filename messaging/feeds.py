@@ -164,7 +164,7 @@ class Feed:
                     self.gaps.look_again()
         finally:
             hub.release()
-        self._around.ledger.tell_one()
+        self._around.ledger.take_turn()
 
     def _connected(self, event: sse.Event) -> None:
         try:

@@ -60,7 +60,8 @@ _COMPANY_SECONDS = 0.9
 most of them need no write of their own. What somebody read is told at once."""
 _EARLY_SECONDS = 0.05
 """Those that find no company go that much early: each after a message of somebody else's, while the process is awake
-anyway, or several at once."""
+anyway, or several at once. So does a sheet: what comes while it is written waits, and just after a message nothing has
+come yet."""
 _AT_ONCE = 0.0
 _NOBODY: Mapping[InboxRef, float] = MappingProxyType({})
 _SHORTEST_PAUSE = 0.03
@@ -89,7 +90,7 @@ class Ledger:
         self._queued = 0
         self._progress = asyncio.Event()
         self._hurry = asyncio.Event()
-        self._is_resting = False
+        self._rests_until: float | None = None  # monotonic; None: it doesn't rest
         self._finding = Batch(lambda addresses: self.run(unread.find, addresses))
         self._surveys = Batch(lambda inboxes: self.run(unread.topic_states, inboxes))
         self._counting = Batch(self._count)
@@ -148,7 +149,7 @@ class Ledger:
             self._sheets.append(sheet)
         sheet.add(change, time.monotonic())
         self._queued += 1
-        if self._is_resting and len(sheet.changes) >= _BATCH:
+        if self._rests_until is not None and len(sheet.changes) >= _BATCH:
             self._hurry.set()
         if self._writer is None or self._writer.done():
             self._writer = asyncio.create_task(self._write_all(), name="ledger")
@@ -206,12 +207,12 @@ class Ledger:
         metrics.ledger_waiting.set(0)
 
     async def _rest(self, seconds: float) -> None:
-        self._is_resting = True
+        self._rests_until = time.monotonic() + seconds
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._hurry.wait()
         self._hurry.clear()
-        self._is_resting = False
+        self._rests_until = None
 
     async def _write(self, sheet: Sheet) -> None:
         try:
@@ -345,10 +346,14 @@ class Ledger:
             self._tell_lonely()
         return found
 
-    def tell_one(self) -> None:
-        """Messages have just gone out: the moment for a count that found no company, and soon can't wait any more."""
-        if self._company:
-            self._tell_next(time.monotonic() + _EARLY_SECONDS)
+    def take_turn(self) -> None:
+        """Messages have just gone out: the moment for what is soon due anyway, a sheet or a count without company."""
+        if self._company or self._rests_until is not None:
+            soon = time.monotonic() + _EARLY_SECONDS
+            if self._rests_until is not None and self._rests_until <= soon:
+                self._hurry.set()
+            else:
+                self._tell_next(soon)
 
     def _tell_lonely(self) -> None:
         """Tell the counts that found no company, and for which no message came by, few at once."""

@@ -220,7 +220,7 @@ async def test_a_count_whose_time_is_nearly_up_goes_when_somebody_else_gets_a_me
     await world.counted()
     clock.now += 0.362  # 0.852 s after the third, 0.847 after the fourth: 0.85 is the limit
     for _ in range(4):
-        world.ledger.tell_one()
+        world.ledger.take_turn()
     assert [len(reader.writes) for reader in world.readers] == [1] * 3 + [0] * 97
 
 
@@ -230,9 +230,26 @@ async def test_receipts_that_nobody_waits_for_are_not_hurried(world: World, monk
     await world.ledger.flush(is_urgent=False)  # the first is written at once
     world.answer(world.inboxes[1])
     patient = asyncio.create_task(world.ledger.flush(is_urgent=False))
+    world.ledger.take_turn()
     for _ in range(10):
         await asyncio.sleep(0)
     assert not patient.done()
     world.ledger.hurry()
     async with asyncio.timeout(PATIENCE):
         await patient
+
+
+async def test_receipts_that_are_due_soon_are_written_just_after_a_message(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever comes while they are being written has to wait for the thread that writes them."""
+    monkeypatch.setattr(ledgers, "_PAUSE_SECONDS", NEVER)
+    monkeypatch.setattr(ledgers, "_EARLY_SECONDS", NEVER)
+    world.answer(world.inboxes[0])
+    await world.ledger.flush(is_urgent=False)
+    world.answer(world.inboxes[1])
+    patient = asyncio.create_task(world.ledger.flush(is_urgent=False))
+    while not patient.done():  # it gives up after seconds
+        world.ledger.take_turn()
+        await asyncio.sleep(0)
+    await patient

@@ -345,8 +345,8 @@ MUTANTS = [
         "a count that found no company waits for its reader's own message only",
         "D5",
         "messaging/ledger.py",
-        "            self._tell_next(time.monotonic() + _EARLY_SECONDS)\n",
-        "            pass\n",
+        "                self._tell_next(soon)\n",
+        "                pass\n",
         f"{_COMPANY}test_a_count_whose_time_is_nearly_up_goes_when_somebody_else_gets_a_message",
     ),
     mutant(
