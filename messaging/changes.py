@@ -95,18 +95,18 @@ class Sheet:
         self._receipts: list[bytes] = []
 
     def add(self, change: Change, at: float) -> None:
-        self.changes.append(change)
-        self.since.setdefault(change.inbox, at)
         if isinstance(change, Record):
             receipt = change.receipt()
+            self._receipts.append(as_json(receipt))  # first of all: what can't be written is not added
             self.topics.add((receipt.inbox_id, receipt.key))
             self._messages.add((receipt.inbox_id, receipt.message_id))
-            self._receipts.append(as_json(receipt))
         else:
             self.others.add(change.inbox)
+        self.changes.append(change)
+        self.since.setdefault(change.inbox, at)
 
     def receipts(self) -> bytes | None:
         """The rows of all records as JSON; None where something else is to be done, or a message comes twice."""
-        if self.others or len(self._messages) < len(self._receipts):
+        if self.others or len(self._messages) < len(self.changes):
             return None
         return b"[%b]" % b",".join(self._receipts)

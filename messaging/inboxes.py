@@ -81,6 +81,8 @@ async def activations(tenant_id: str, *, access: Access, max_age: float = _OVERV
     ]
     if due:
         await _refresh_all(runtime, due, access, max_age)
+        if not max_age:
+            await runtime.ledger.flush()
         visited = await runtime.ledger.run(store.totals, tenant_id, access.participant_id)
     return [replace(a, unread_count=visited.get((a.agent_name, a.name), 0)) for a in found]
 

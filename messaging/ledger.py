@@ -149,7 +149,7 @@ class Ledger:
             self._sheets.append(sheet)
         sheet.add(change, time.monotonic())
         self._queued += 1
-        if self._rests_until is not None and len(sheet.changes) >= _BATCH:
+        if self._rests_until is not None and self._queued - self._written >= _BATCH:
             self._hurry.set()
         if self._writer is None or self._writer.done():
             self._writer = asyncio.create_task(self._write_all(), name="ledger")
@@ -192,7 +192,7 @@ class Ledger:
                     log.warning("receipts could not be written (%s); trying again", problem.detail.partition("\n")[0])
                 await asyncio.sleep(delay * random.uniform(0.8, 1.2))
                 continue
-            failures = 0
+            was_late, failures = failures > 0, 0
             metrics.ledger_batch_seconds.observe(time.monotonic() - started)
             self._sheets.popleft()
             self._written += len(sheet.changes)
@@ -200,7 +200,7 @@ class Ledger:
             self._progress.clear()
             is_many = len(sheet.changes) >= _MANY
             self.changed(sheet.since, _patient(sheet) if is_many else _NOBODY)
-            if not self._sheets or len(self._sheets[0].changes) < _BATCH:
+            if self._queued - self._written < _BATCH and not (was_late and self._sheets):
                 is_one = len(sheet.changes) == 1
                 await asyncio.sleep(0 if is_one else min(time.monotonic() - started, _SHORTEST_PAUSE))
                 await self._rest(_LONG_PAUSE_SECONDS if is_many else _PAUSE_SECONDS)

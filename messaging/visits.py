@@ -86,23 +86,29 @@ async def refresh(runtime: Runtime, inbox: InboxRef, access: Access, *, max_age:
         if feed is not None and feed.is_complete:
             return
         task = runtime.refreshing.get(inbox.address)  # which may have begun before what is to be counted was stored
-        await asyncio.shield(task or _begin_to_refresh(runtime, inbox, access))
+        if task is None:
+            task = asyncio.create_task(_look(runtime, inbox, runtime.client.bearer(access.token)))
+            runtime.refreshing[inbox.address] = task
+            task.add_done_callback(lambda done: _looked(runtime, inbox, done))
+        await asyncio.shield(task)
 
 
-def _begin_to_refresh(runtime: Runtime, inbox: InboxRef, access: Access) -> asyncio.Task[None]:
+async def _look(runtime: Runtime, inbox: InboxRef, bearer: str) -> None:
     begun = time.monotonic()
-    task = asyncio.create_task(compare(runtime, inbox, runtime.client.bearer(access.token)))
-    runtime.refreshing[inbox.address] = task
-    task.add_done_callback(lambda done: _refreshed(runtime, inbox, begun, done))
-    return task
-
-
-def _refreshed(runtime: Runtime, inbox: InboxRef, begun: float, task: asyncio.Task[None]) -> None:
-    runtime.refreshing.pop(inbox.address, None)
-    if not task.cancelled() and task.exception() is None:
+    try:
+        await compare(runtime, inbox, bearer)
         runtime.refreshed[inbox.address] = begun
         if len(runtime.refreshed) > _REMEMBERED:
             del runtime.refreshed[next(iter(runtime.refreshed))]
+    finally:  # not in a callback: who asks before that is called would find a task that is done, again and again
+        del runtime.refreshing[inbox.address]
+
+
+def _looked(runtime: Runtime, inbox: InboxRef, task: asyncio.Task[None]) -> None:
+    if runtime.refreshing.get(inbox.address) is task:  # cancelled before it began
+        del runtime.refreshing[inbox.address]
+    if not task.cancelled():
+        task.exception()  # whoever waited has been told
 
 
 async def compare(runtime: Runtime, inbox: InboxRef, bearer: str) -> None:

@@ -253,3 +253,19 @@ async def test_receipts_that_are_due_soon_are_written_just_after_a_message(
         world.ledger.take_turn()
         await asyncio.sleep(0)
     await patient
+
+
+async def test_a_full_sheet_is_not_left_lying_while_the_ledger_rests(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledgers, "_PAUSE_SECONDS", NEVER)
+    monkeypatch.setattr(ledgers, "_BATCH", 10)
+    world.answer(world.inboxes[0])
+    await world.ledger.flush(is_urgent=False)
+    for inbox in world.inboxes[:10]:  # before it rests
+        world.answer(inbox)
+    patient = asyncio.create_task(world.ledger.flush(is_urgent=False))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    world.answer(world.inboxes[10])
+    await patient

@@ -76,6 +76,16 @@ async def test_it_counts_what_came_while_an_earlier_question_was_under_way(site:
     await earlier
 
 
+async def test_the_list_of_activations_knows_what_was_just_heard(site: Site, alice: Person) -> None:
+    """D5: while receipts wait to be written."""
+    async with alice.listening(topic="") as stream:
+        for number in range(1, 6):
+            site.answer("heard", topic="t")
+            await stream.next("Chat", number)
+            listed = (await alice.client.get("/api/tenants/acme/activations/")).json()
+            assert [a["unreadCount"] for a in listed if a["name"] == site.activation] == [number]
+
+
 async def test_it_counts_only_chat_from_the_agent(site: Site, alice: Person) -> None:
     """D2"""
     async with alice.listening() as stream:

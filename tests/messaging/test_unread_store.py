@@ -23,7 +23,7 @@ from msgspec import structs
 from pytest_django import DjangoDbBlocker
 
 from messaging import unread, wire
-from messaging.changes import InboxRef, Move, Read, Record
+from messaging.changes import InboxRef, Move, Read, Record, Sheet
 from messaging.models import Receipt, Topic
 from messaging.unread import Familiar, KnownBefore, LearntAfter, Settlement
 from messaging.wire import Message, ThreadAddress, TopicSummary
@@ -461,3 +461,12 @@ def test_topics_that_two_make_at_once_are_made_once(
         somebody_else.commit()
         assert applied.result(10) == {inbox: {"t": 1}}
     assert Topic.objects.count() == 1
+
+
+def test_what_cannot_be_written_is_not_added_to_a_sheet(inbox: InboxRef) -> None:
+    sheet = Sheet()
+    sheet.add(record(inbox, 1), 0)
+    before = sheet.receipts()
+    with pytest.raises(TypeError):
+        sheet.add(Record(inbox, message(2), object()), 0)  # type: ignore[arg-type]
+    assert (len(sheet.changes), sheet.receipts()) == (1, before)
