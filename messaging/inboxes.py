@@ -27,8 +27,10 @@ from messaging.wire import GENERAL, Message, ThreadAddress, TopicPage, TopicSumm
 log = logging.getLogger(__name__)
 
 _OVERVIEW_SECONDS = 2.0
-_OVERVIEW_MAX_AGE = 10
+OVERVIEW_MAX_AGE = 10
+"""Seconds: each activation costs upstream a request, and an open overview asks again whenever a count has changed."""
 _UNLISTED_MAX_AGE = 0.5
+"""Seconds: of topics that are not on the page of the list that is asked for."""
 _OVERVIEW_AT_ONCE = 4
 _PAGE_OVERLAP = timedelta(seconds=30)
 _CHAT_PAGE = 200
@@ -66,7 +68,7 @@ async def require_tenant(tenant_id: str, access: Access) -> Tenant:
     raise errors.TenantForbidden(f"not a member of {tenant_id[:100]!r}")
 
 
-async def activations(tenant_id: str, *, access: Access, max_age: float = _OVERVIEW_MAX_AGE) -> list[Activation]:
+async def activations(tenant_id: str, *, access: Access, max_age: float = OVERVIEW_MAX_AGE) -> list[Activation]:
     """The activations of a tenant with this person's unread counts, what came while they were away included.
 
     What came in the last `max_age` seconds while nobody listened may be left out.

@@ -15,8 +15,6 @@ from messaging.errors import MessagingError
 from messaging.sessions import Access
 
 ALL = "all"
-_QUIET_MAX_AGE = 10
-"""Seconds: an open dashboard asks again whenever a count has changed, and upstream once for every activation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +40,7 @@ async def dashboard(request: HttpRequest) -> HttpResponseBase:
     """Every tenant and activation of this person; one tenant that can't be read doesn't hide the others."""
     place = await places.find(request)
     is_part = answers.wants_part(request)
-    max_age = _QUIET_MAX_AGE if is_part else 0
+    max_age = inboxes.OVERVIEW_MAX_AGE if is_part else 0
     found = await asyncio.gather(*(_panel(tenant, place.access, max_age) for tenant in place.tenants))
     errors = [each for each in found if isinstance(each, MessagingError)]
     if errors and len(errors) == len(found):
