@@ -7,6 +7,7 @@ itself is, when it is added.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -22,14 +23,15 @@ class InboxRef(msgspec.Struct, frozen=True, cache_hash=True, gc=False):
     pk: int
     address: ThreadAddress
 
-    def told(self) -> dict[str, Any]:
-        """This reference in the words of a notice between processes."""
-        return {"pk": self.pk, **msgspec.structs.asdict(self.address)}
+    def told(self) -> tuple[Any, ...]:
+        """This reference as notices between processes carry it."""
+        return self.pk, *msgspec.structs.astuple(self.address)
 
     @classmethod
-    def from_told(cls, told: dict[str, Any]) -> InboxRef:
-        names = {name: told[name] for name in ThreadAddress.__struct_fields__}
-        return cls(told["pk"], ThreadAddress(**names))
+    def from_told(cls, told: Iterable[Any]) -> InboxRef:
+        """Raises TypeError or ValueError for what is no such reference."""
+        pk, tenant_id, agent_name, activation_name, participant_id = told
+        return cls(pk, ThreadAddress(tenant_id, agent_name, activation_name, participant_id))
 
 
 class Record(msgspec.Struct, gc=False):

@@ -7,9 +7,11 @@ import hashlib
 import time
 from collections.abc import Callable, Collection
 from functools import lru_cache
+from itertools import batched
 
 from messaging import metrics
 from messaging.bus import Bus, Notice
+from messaging.changes import InboxRef
 from messaging.items import StreamItem
 from messaging.wire import ThreadAddress
 
@@ -20,6 +22,12 @@ _ONE_WRITE_BYTES = 16 << 10
 DROPS_QUEUE = ("lagging", "signed-out", "forbidden", "client")
 _COUNT_SECONDS = 150
 """How long another process' count of streams is believed; it is told again every minute."""
+_TELLING_SECONDS = 20
+"""Over how long that is spread: thousands of notices at once would hold up everything else."""
+_SOME = 4
+_FEW = 16
+"""Up to so many notices are sent one by one; each takes about a quarter of a millisecond."""
+_IN_ONE_NOTICE = 500
 
 
 class Subscriber:
@@ -131,6 +139,7 @@ class Hub:
         self.when_deserted: Callable[[str], object] = lambda _person: None
         """Told of each person whose last reader has gone."""
         self.count = 0  # readers in this process
+        self._telling: asyncio.Task[None] | None = None
 
     # -- readers ----------------------------------------------------------------------------------------------
 
@@ -234,18 +243,42 @@ class Hub:
 
     # -- other processes --------------------------------------------------------------------------------------
 
-    def tell(self, person: str, notice: Notice) -> None:
-        """Send a notice to every process in which this person has a stream. Never waits, never fails."""
-        self.bus.tell(_group(person), notice)
+    def tell_of(self, inboxes: Collection[InboxRef], what: str, **more: str) -> None:
+        """Tell every process in which their person has a stream what happened to these. Never waits, never fails.
+
+        Of many everybody is told at once: a notice costs about the same, however much is in it.
+        """
+        if self.bus.is_alone:
+            return
+        if len(inboxes) > _FEW:
+            for some in batched(inboxes, _IN_ONE_NOTICE):
+                self.bus.tell_everybody({"what": what, "inboxes": [inbox.told() for inbox in some], **more})
+        else:
+            for inbox in inboxes:
+                group = _group(person_key(inbox.address.participant_id))
+                self.bus.tell(group, {"what": what, "inboxes": [inbox.told()], **more})
+
+    def told_of(self, notice: Notice) -> list[InboxRef]:
+        """The inboxes of another process' notice whose person has a stream here."""
+        inboxes = map(InboxRef.from_told, notice["inboxes"])
+        return [inbox for inbox in inboxes if person_key(inbox.address.participant_id) in self._by_person]
 
     def tell_counts(self) -> None:
-        """Let the other processes know how many streams everybody has here."""
-        for person in self._by_person:
-            self._tell_count(person)
+        """Let the other processes know how many streams everybody has here, in the next half minute or so."""
+        if not self.bus.is_alone and (self._telling is None or self._telling.done()):
+            self._telling = asyncio.create_task(self._tell_counts(), name="counts of streams")
+
+    async def _tell_counts(self) -> None:
+        people = list(self._by_person)
+        for some in batched(people, _SOME):
+            for person in some:
+                if person in self._by_person:
+                    self._tell_count(person)
+            await asyncio.sleep(_TELLING_SECONDS * _SOME / len(people) if len(people) > _FEW else 0)
 
     def _tell_count(self, person: str, *, asks: bool = False) -> None:
         mine = len(self.readers_of(person))
-        self.tell(person, {"what": "streams", "person": person, "count": mine, "asks": asks})
+        self.bus.tell(_group(person), {"what": "streams", "person": person, "count": mine, "asks": asks})
 
     def told_count(self, notice: Notice) -> None:
         """Another process says how many streams a person has there, and may ask the same."""
@@ -255,6 +288,11 @@ class Hub:
             self._elsewhere.setdefault(person, {})[str(notice["origin"])] = (int(notice["count"]), until)
             if notice["asks"]:
                 self._tell_count(person)
+
+    async def aclose(self) -> None:
+        if self._telling is not None:
+            self._telling.cancel()
+            await asyncio.gather(self._telling, return_exceptions=True)
 
 
 def _group(person: str) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from messaging import catchup, errors, hub, wire
+from messaging import catchup, errors, wire
 from messaging import unread as store
 from messaging.changes import InboxRef, Read
 from messaging.cursors import Sealer
@@ -283,7 +283,7 @@ async def delete_topic(address: ThreadAddress, topic: str, *, access: Access) ->
     rest = await catchup.whole(runtime.client, address, topic, bearer=bearer)
     if rest is not None:  # what was answered between the look and the deletion is gone, too
         await runtime.ledger.settle(Settlement(inbox, looked_at, whole={topic: rest}, may_lag=False))
-    runtime.hub.tell(hub.person_key(access.participant_id), {"what": "gone", "inbox": inbox.told(), "topic": topic})
+    runtime.hub.tell_of([inbox], "gone", topic=topic)
     feed = runtime.feeds.get(address)
     if feed is not None:
         feed.gaps.forget_topic(topic)

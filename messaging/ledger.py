@@ -300,10 +300,7 @@ class Ledger:
 
         `patient`: of which of them the new count may wait for company, and until when (monotonic).
         """
-        if not self._hub.bus.is_alone:
-            what = "dropped" if are_dropped else "unread"
-            for inbox in inboxes:
-                self._hub.tell(person_key(inbox.address.participant_id), {"what": what, "inbox": inbox.told()})
+        self._hub.tell_of(inboxes, "dropped" if are_dropped else "unread")
         self.look_again(inboxes, patient)
 
     def look_again(self, inboxes: Collection[InboxRef], patient: Mapping[InboxRef, float] = _NOBODY) -> None:

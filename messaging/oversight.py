@@ -7,7 +7,6 @@ from typing import Any
 
 from messaging import unread, visits
 from messaging.changes import InboxRef, Read
-from messaging.hub import person_key
 from messaging.runtime import Runtime
 
 
@@ -57,5 +56,5 @@ async def resync(runtime: Runtime, inbox: InboxRef) -> int:
     ):  # which remembers what it has handed out, and would write none of it
         runtime.ledger.overflowed.add(inbox)
     await visits.compare(runtime, inbox, runtime.client.bearer(None))
-    runtime.hub.tell(person_key(inbox.address.participant_id), {"what": "unread", "inbox": inbox.told()})
+    runtime.hub.tell_of([inbox], "unread")
     return sum((await runtime.ledger.counts(inbox)).values())

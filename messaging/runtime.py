@@ -89,24 +89,24 @@ class Runtime:
     # -- other processes --------------------------------------------------------------------------------------
 
     async def _noticed(self, notice: Notice) -> None:
-        """A notice of another process: what has happened, and to which inbox."""
+        """A notice of another process: what has happened, and to which inboxes."""
         what = notice.get("what")
         if what == "signed-out":
             self.watch.end_session(str(notice.get("session")))
         elif what == "streams":
             self.hub.told_count(notice)
         else:
-            inbox = InboxRef.from_told(notice["inbox"])
-            feed = self.feeds.get(inbox.address)
-            if what == "sent":
-                if feed is not None:
-                    feed.gaps.look_again()
-                return
-            if what == "gone" and feed is not None:
-                feed.gaps.forget_topic(str(notice["topic"]))
+            inboxes = self.hub.told_of(notice)
             if what == "dropped":
-                self.ledger.dropped.add(inbox)
-            self.ledger.look_again([inbox])
+                self.ledger.dropped.update(inboxes)
+            for inbox in inboxes if what in ("sent", "gone") else ():
+                feed = self.feeds.get(inbox.address)
+                if feed is not None and what == "sent":
+                    feed.gaps.look_again()
+                elif feed is not None:
+                    feed.gaps.forget_topic(str(notice["topic"]))
+            if what != "sent":
+                self.ledger.look_again(inboxes)
 
     def _look_everywhere(self) -> None:
         """Notices were lost: look at everything that somebody here is watching."""
@@ -146,6 +146,7 @@ class Runtime:
         await self.watch.aclose()
         await self.feeds.aclose()
         await self.ledger.aclose()
+        await self.hub.aclose()
         await self.bus.aclose()
         await self.client.aclose()
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from messaging import catchup, errors, hub, outbox, wire
+from messaging import catchup, errors, outbox, wire
 from messaging.changes import InboxRef
 from messaging.runtime import Runtime, current
 from messaging.sessions import Access
@@ -128,4 +128,4 @@ async def _sent(runtime: Runtime, inbox: InboxRef, sent: Sent, topic: str, text:
     feed = runtime.feeds.get(inbox.address)
     if feed is not None:
         feed.sent(message)
-    runtime.hub.tell(hub.person_key(inbox.address.participant_id), {"what": "sent", "inbox": inbox.told()})
+    runtime.hub.tell_of([inbox], "sent")

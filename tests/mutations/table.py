@@ -320,9 +320,8 @@ MUTANTS = [
         "the other processes are not told",
         "D5",
         "messaging/ledger.py",
-        "                self._hub.tell(person_key(inbox.address.participant_id), "
-        '{"what": what, "inbox": inbox.told()})\n',
-        "                pass\n",
+        '        self._hub.tell_of(inboxes, "dropped" if are_dropped else "unread")\n',
+        "",
         f"{_PROMISES}test_a_tab_of_another_process_that_hears_nothing_itself_is_told",
     ),
     mutant(

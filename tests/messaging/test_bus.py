@@ -1,0 +1,105 @@
+"""Word between processes over a real Redis: two buses stand for two processes (D5)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+from channels.layers import channel_layers
+
+from messaging.bus import Bus, Notice
+from messaging.changes import InboxRef
+from messaging.hub import Hub, Subscriber, person_key
+from messaging.wire import ThreadAddress
+from tests.services.redis import Redis
+
+PATIENCE = 10.0
+MANY = [InboxRef(n, ThreadAddress("acme", "a", "b", f"p{n}@acme.example")) for n in range(1_200)]
+
+
+class Process:
+    """The hub of a process, and the notices that it hears."""
+
+    def __init__(self) -> None:
+        self.heard: list[Notice] = []
+        self._news = asyncio.Event()
+        self.bus = Bus(self._hear, lambda: None)
+        self.hub = Hub(self.bus)
+
+    async def _hear(self, notice: Notice) -> None:
+        if notice["what"] == "streams":
+            self.hub.told_count(notice)
+        self.heard.append(notice)
+        self._news.set()
+
+    async def watch(self, inbox: InboxRef) -> None:
+        """Somebody opens a stream of this inbox."""
+        self.bus.listen()
+        person = person_key(inbox.address.participant_id)
+        self.hub.attach(Subscriber(person), inbox.address)
+        await self.hub.is_told(person)
+
+    async def hears(self, what: str, count: int) -> list[Notice]:
+        """The notices of that kind, once there are so many."""
+        async with asyncio.timeout(PATIENCE):
+            while len(found := [notice for notice in self.heard if notice["what"] == what]) < count:
+                self._news.clear()
+                await self._news.wait()
+        return found
+
+
+@pytest_asyncio.fixture
+async def two(redis: Redis, settings: object) -> AsyncIterator[tuple[Process, Process]]:
+    layer = {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", "CONFIG": {"hosts": [redis.url]}}
+    settings.CHANNEL_LAYERS = {"default": layer}  # type: ignore[attr-defined]
+    channel_layers.backends.clear()
+    here, there = Process(), Process()
+    yield here, there
+    for process in (here, there):
+        await process.hub.aclose()
+        await process.bus.aclose()
+    await channel_layers["default"].flush()
+    channel_layers.backends.clear()
+
+
+async def test_of_many_inboxes_it_tells_in_few_notices(two: tuple[Process, Process]) -> None:
+    """A notice takes a quarter of a millisecond: with one for each of them a busy process did little else."""
+    here, there = two
+    await there.watch(MANY[3])
+    await there.watch(MANY[1_100])
+    here.hub.tell_of(MANY, "unread")
+    here.hub.tell_of([MANY[3]], "sent")
+    await there.hears("sent", 1)
+    heard = await there.hears("unread", 3)
+    assert len(heard) == 3
+    assert [inbox for notice in heard for inbox in there.hub.told_of(notice)] == [MANY[3], MANY[1_100]]
+
+
+@pytest.mark.parametrize("count", [1, 16])
+async def test_of_few_only_those_who_show_them_are_told(two: tuple[Process, Process], count: int) -> None:
+    here, there = two
+    await there.watch(MANY[count - 1])
+    here.hub.tell_of(MANY[:count], "gone", topic="t")
+    here.hub.tell_of([MANY[count - 1]], "sent")
+    await there.hears("sent", 1)
+    heard = await there.hears("gone", 1)
+    assert [there.hub.told_of(notice) for notice in heard] == [[MANY[count - 1]]]
+    assert heard[0]["topic"] == "t"
+
+
+async def test_everybodys_streams_are_told_to_whoever_shows_them_too(two: tuple[Process, Process]) -> None:
+    here, there = two
+    for inbox in MANY[:40]:
+        await here.watch(inbox)
+    await there.watch(MANY[39])
+    person = person_key(MANY[39].address.participant_id)
+    await there.hears("streams", 1)  # it has asked
+    assert there.hub.streams_of(person) == 2
+    here.hub.attach(Subscriber(person), None)
+    await there.hears("streams", 2)
+    here.hub.tell_counts()
+    told = (await there.hears("streams", 3))[-1]
+    assert (told["person"], told["count"]) == (person, 2)
+    assert there.hub.streams_of(person) == 3
