@@ -22,9 +22,10 @@ _ONE_WRITE_BYTES = 16 << 10
 DROPS_QUEUE = ("lagging", "signed-out", "forbidden", "client")
 _COUNT_SECONDS = 150
 """How long another process' count of streams is believed; it is told again every minute."""
-_TELLING_SECONDS = 20
+_TELLING_SECONDS = 40
 """Over how long that is spread: thousands of notices at once would hold up everything else."""
 _SOME = 4
+_TOGETHER_SECONDS = 0.05
 _FEW = 16
 """Up to so many notices are sent one by one; each takes about a quarter of a millisecond."""
 _IN_ONE_NOTICE = 500
@@ -139,6 +140,7 @@ class Hub:
         self.when_deserted: Callable[[str], object] = lambda _person: None
         """Told of each person whose last reader has gone."""
         self.count = 0  # readers in this process
+        self._changed_counts: dict[str, bool] = {}  # of these people's streams the others have to be told
         self._telling: asyncio.Task[None] | None = None
 
     # -- readers ----------------------------------------------------------------------------------------------
@@ -277,22 +279,38 @@ class Hub:
             await asyncio.sleep(_TELLING_SECONDS * _SOME / len(people) if len(people) > _FEW else 0)
 
     def _tell_count(self, person: str, *, asks: bool = False) -> None:
-        mine = len(self.readers_of(person))
-        self.bus.tell(_group(person), {"what": "streams", "person": person, "count": mine, "asks": asks})
+        """Soon, with those of others, since a herd comes and goes at once; `asks`: how many are there?"""
+        if self.bus.is_alone:
+            return
+        if not self._changed_counts:
+            asyncio.get_running_loop().call_later(_TOGETHER_SECONDS, self._tell_changed_counts)
+        self._changed_counts[person] = asks or self._changed_counts.get(person, False)
 
-    def told_count(self, notice: Notice) -> None:
-        """Another process says how many streams a person has there, and may ask the same."""
-        person = str(notice["person"])
-        if person in self._by_person:
-            until = time.monotonic() + _COUNT_SECONDS
-            self._elsewhere.setdefault(person, {})[str(notice["origin"])] = (int(notice["count"]), until)
-            if notice["asks"]:
-                self._tell_count(person)
+    def _tell_changed_counts(self) -> None:
+        changed, self._changed_counts = self._changed_counts, {}
+        told = [(person, len(self.readers_of(person)), asks) for person, asks in changed.items()]
+        if len(told) > _FEW:
+            for some in batched(told, _IN_ONE_NOTICE):
+                self.bus.tell_everybody({"what": "streams", "people": some})
+        else:
+            for one in told:
+                self.bus.tell(_group(one[0]), {"what": "streams", "people": [one]})
+
+    def told_counts(self, notice: Notice) -> None:
+        """Another process says how many streams people have there, and may ask the same."""
+        origin, until = str(notice["origin"]), time.monotonic() + _COUNT_SECONDS
+        for person, count, asks in notice["people"]:
+            if person in self._by_person:
+                self._elsewhere.setdefault(person, {})[origin] = (int(count), until)
+                if asks:
+                    self._tell_count(person)
 
     async def aclose(self) -> None:
+        """Tell what has not been told yet; `bus` is closed after this."""
         if self._telling is not None:
             self._telling.cancel()
             await asyncio.gather(self._telling, return_exceptions=True)
+        self._tell_changed_counts()
 
 
 def _group(person: str) -> str:

@@ -94,7 +94,7 @@ class Runtime:
         if what == "signed-out":
             self.watch.end_session(str(notice.get("session")))
         elif what == "streams":
-            self.hub.told_count(notice)
+            self.hub.told_counts(notice)
         else:
             inboxes = self.hub.told_of(notice)
             if what == "dropped":

@@ -9,6 +9,7 @@ import pytest
 import pytest_asyncio
 from channels.layers import channel_layers
 
+from messaging import hub
 from messaging.bus import Bus, Notice
 from messaging.changes import InboxRef
 from messaging.hub import Hub, Subscriber, person_key
@@ -30,7 +31,7 @@ class Process:
 
     async def _hear(self, notice: Notice) -> None:
         if notice["what"] == "streams":
-            self.hub.told_count(notice)
+            self.hub.told_counts(notice)
         self.heard.append(notice)
         self._news.set()
 
@@ -40,6 +41,13 @@ class Process:
         person = person_key(inbox.address.participant_id)
         self.hub.attach(Subscriber(person), inbox.address)
         await self.hub.is_told(person)
+
+    async def counts(self, person: str, streams: int) -> None:
+        """Return once it knows of so many streams of a person."""
+        async with asyncio.timeout(PATIENCE):
+            while self.hub.streams_of(person) != streams:
+                self._news.clear()
+                await self._news.wait()
 
     async def hears(self, what: str, count: int) -> list[Notice]:
         """The notices of that kind, once there are so many."""
@@ -89,17 +97,25 @@ async def test_of_few_only_those_who_show_them_are_told(two: tuple[Process, Proc
     assert heard[0]["topic"] == "t"
 
 
-async def test_everybodys_streams_are_told_to_whoever_shows_them_too(two: tuple[Process, Process]) -> None:
+@pytest.mark.parametrize("count", [1, 16, 40])
+async def test_who_shows_a_person_knows_how_many_streams_they_have_elsewhere(
+    two: tuple[Process, Process], count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Few are told one by one, many in a notice to everybody."""
+    monkeypatch.setattr(hub, "_TELLING_SECONDS", 0.4)
     here, there = two
-    for inbox in MANY[:40]:
+    for inbox in MANY[:count]:
         await here.watch(inbox)
-    await there.watch(MANY[39])
-    person = person_key(MANY[39].address.participant_id)
-    await there.hears("streams", 1)  # it has asked
-    assert there.hub.streams_of(person) == 2
-    here.hub.attach(Subscriber(person), None)
-    await there.hears("streams", 2)
+    last = MANY[count - 1]
+    await there.watch(last)
+    person = person_key(last.address.participant_id)
+    await there.counts(person, 2)  # it has asked
+    second = Subscriber(person)
+    here.hub.attach(second, None)
+    await there.counts(person, 3)
+    here.hub.detach(second, None)
+    await there.counts(person, 2)
+    assert here.hub.streams_of(person) == 2
+    before = len(there.heard)
     here.hub.tell_counts()
-    told = (await there.hears("streams", 3))[-1]
-    assert (told["person"], told["count"]) == (person, 2)
-    assert there.hub.streams_of(person) == 3
+    await there.hears("streams", before + 1)
