@@ -51,9 +51,9 @@ mutants: services
 	.venv/bin/python -m tests.mutations --at-once $(WORKERS) $(ARGS)
 
 bench: .venv/.dev
-	@scripts/services postgresql nginx
-	.venv/bin/python -m benchmarks --output docs/benchmarks $(ARGS)
-	.venv/bin/python -m benchmarks.growth --write
+	@scripts/services postgresql redis nginx
+	.venv/bin/python -m benchmarks --output $(if $(ARGS),var/benchmarks $(ARGS),docs/benchmarks)
+	$(if $(ARGS),@echo "not the whole list: see var/benchmarks",.venv/bin/python -m benchmarks.growth --write)
 
 choices: .venv/.dev
 	@scripts/services postgresql

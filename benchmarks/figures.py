@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import http
+import http.client
 import time
 from array import array
 from collections.abc import Awaitable, Callable
@@ -20,6 +22,7 @@ type Numbers = dict[str, float]
 _AT_ONCE = 50
 _TABS = 5
 _WARM_UP = 50
+_WARM_PAGES = 20
 _RETRY_SECONDS = 1.0
 _P99_MS = 100.0
 _DRAIN_SECONDS = 15.0
@@ -38,11 +41,12 @@ class Scale:
     latency_rate: int = 1000
     seconds: float = 8
     search_from: int = 2000
-    search_to: int = 60_000
+    search_to: int = 500_000
     search_step: float = 1.6
     search_seconds: float = 3
     restart_streams: int = 3000
     restart_rate: int = 500
+    pages: int = 200
     rest: float = 6
     rest_at_most: float = 30
 
@@ -64,6 +68,7 @@ QUICK = Scale(
     search_seconds=2,
     restart_streams=600,
     restart_rate=200,
+    pages=100,
     rest=5,
     rest_at_most=15,
 )
@@ -81,6 +86,7 @@ TINY = Scale(
     search_seconds=0.5,
     restart_streams=20,
     restart_rate=40,
+    pages=10,
     rest=0.2,
     rest_at_most=0.5,
 )
@@ -184,6 +190,7 @@ async def opening(bench: Bench) -> Numbers:
     found = {"opened_per_second": len(more) / seconds}
     if bench.peer.is_process:
         found["opening_cpu_ms"] = (bench.cpu_seconds() - before) / len(more) * 1e3
+        await bench.rest()  # upstream is blind just after `connected`, so it is asked once more some seconds later
         found["opening_calls"] = (bench.upstream.requests - calls) / len(more)
     load.close()
     return found
@@ -227,7 +234,7 @@ async def capacity(bench: Bench) -> Numbers:
 
 
 async def _search(bench: Bench, load: Load, people: range, tabs: int) -> float:
-    """Raise the rate until p99 is too high, then narrow it down to a tenth; what was delivered a second at the best."""
+    """Raise the rate until it fails, then narrow it down to 15 %; what was delivered a second at the best."""
     scale = bench.scale
     names = [participant(person) for person in people]
     load.comes_back_after = _RETRY_SECONDS  # whoever could not follow and was cut off
@@ -291,6 +298,30 @@ async def hold(bench: Bench, load: Load, people: list[str], rate: float, seconds
     )
 
 
+async def pages(bench: Bench) -> Numbers:
+    """What a conversation's page costs, asked for one after the other, each by another person."""
+    assert isinstance(bench.peer, Portal)
+    await bench.warm_up()
+    connection = http.client.HTTPConnection("127.0.0.1", bench.peer.port, timeout=30)
+    before, count = 0.0, 0
+    for number in range(_WARM_PAGES + bench.scale.pages):
+        if number == _WARM_PAGES:
+            before, count = bench.cpu_seconds(), 0
+        status = await asyncio.to_thread(_page, connection, *bench.peer.page(number % bench.scale.people))
+        if status != http.HTTPStatus.OK:
+            raise OSError(f"a page was answered {status}")
+        count += 1
+    connection.close()
+    return {"page_cpu_ms": (bench.cpu_seconds() - before) / count * 1e3}
+
+
+def _page(connection: http.client.HTTPConnection, path: str, headers: dict[str, str]) -> int:
+    connection.request("GET", path, headers=headers)
+    answer = connection.getresponse()
+    answer.read()
+    return answer.status
+
+
 async def restart(bench: Bench) -> Numbers:
     """From SIGTERM until every client is back and has every message, while messages go on being written."""
     scale = bench.scale
@@ -332,4 +363,5 @@ FIGURES: dict[str, Callable[[Bench], Awaitable[Numbers]]] = {
     "latency": latency,
     "capacity": capacity,
     "restart": restart,
+    "pages": pages,
 }

@@ -27,13 +27,18 @@ PEOPLE = (10_000, 100_000, 1_000_000)
 _SEED = 4
 _SAMPLE = 20_000
 _MINUTES = 24 * 60
+_FRAGMENT_US = 460
+"""A message as a page's HTML, made once for a person's tabs in a process: `python -m benchmarks.choices fragments`."""
 
 PRELIMINARY: dict[str, float] = {
     "memory_kb_many": 68,
     "memory_kb_further_tab": 36,
     "idle_cpu_percent": 10,
     "opening_cpu_ms": 22,
+    "opening_calls": 4,
+    "page_cpu_ms": 25,
     "cpu_us_per_message": 299,
+    "most_per_second_1_tab": 3_000,
     "most_per_second_5_tabs": 8_000,
     "idle_streams": 600,
 }
@@ -49,21 +54,30 @@ class Costs:
     tab_kb: float
     idle_us: float
     opening_us: float
+    opening_calls: float
+    page_us: float
     message_us: float
     delivery_us: float
+    fragment_us: float = _FRAGMENT_US
 
     @classmethod
     def of(cls, medians: Mapping[str, float], idle_streams: float, source: str) -> Costs:
-        """A message that one tab reads costs message + delivery, one that five read message + 5 x delivery."""
+        """A message that one tab reads costs message + delivery, one that five read message + 5 x delivery.
+
+        What a further delivery takes is told by the highest rates, where the process has no time left for either; what
+        the first one takes with its message by the quiet rate, where more is paid for each.
+        """
         single = medians["cpu_us_per_message"]
-        five = 5 * 1e6 / medians["most_per_second_5_tabs"]
-        delivery = min(max((five - single) / 4, 0.05 * single), single)
+        one, five = 1e6 / medians["most_per_second_1_tab"], 5 * 1e6 / medians["most_per_second_5_tabs"]
+        delivery = max((five - one) / 4, 0)
         return cls(
             source=source,
             stream_kb=medians["memory_kb_many"],
             tab_kb=medians["memory_kb_further_tab"],
             idle_us=medians["idle_cpu_percent"] * 1e4 / idle_streams,
             opening_us=medians["opening_cpu_ms"] * 1e3,
+            opening_calls=medians["opening_calls"],
+            page_us=medians["page_cpu_ms"] * 1e3,
             message_us=single - delivery,
             delivery_us=delivery,
         )
@@ -93,7 +107,6 @@ class Habits:
     dashboards: float = 0.4  # open beside: a stream without an upstream
     openings_per_hour: float = 10  # pages, sleep, networks: how often a browser opens its streams anew
     pages_per_hour: float = 15
-    page_us: float = 25_000  # assumed: `make bench` measures streams
     sends_per_hour: float = 3
     answers_per_send: float = 1.3
     steps_per_answer: float = 4  # streamed, not counted as unread
@@ -224,7 +237,6 @@ _PAUSE_SECONDS = 0.15  # between a process' batches of receipts
 _RECEIPT_BYTES = 450  # row and indexes
 _KEPT_DAYS = 30
 _COMPARE_SECONDS = 60
-_LOOKS_PER_OPENING = 4
 _TENANT_CHECK_SECONDS = 7
 _USERS_PAGE = 500
 _SINGLY = 10
@@ -236,7 +248,7 @@ def needs(people: int, costs: Costs, habits: Habits, limits: Limits) -> Needs:
     processes, feeds, cores = 1, peak.inboxes, 0.0
     while True:
         feeds = _feeds(peak, processes)
-        cores = _cores(peak, feeds, costs, habits)
+        cores = _cores(peak, feeds, costs)
         wanted = max(math.ceil(cores / limits.core_use), math.ceil(peak.streams / limits.process_streams), 2)
         if wanted <= processes:
             break
@@ -263,7 +275,7 @@ def needs(people: int, costs: Costs, habits: Habits, limits: Limits) -> Needs:
         postgres_connections=processes * limits.pool,
         receipts_gb=answers * _KEPT_DAYS * _RECEIPT_BYTES / 1024**3,
         redis_messages=notices * (1 + spread),  # published, and each heard wherever the person has a stream
-        upstream_calls=feeds / _COMPARE_SECONDS + peak.openings * _LOOKS_PER_OPENING + 3 * peak.sends,
+        upstream_calls=feeds / _COMPARE_SECONDS + peak.openings * costs.opening_calls + 3 * peak.sends,
         upstream_watch_calls=_watch_calls(people, peak, processes, habits) / _TENANT_CHECK_SECONDS,
     )
 
@@ -281,10 +293,10 @@ def _watch_calls(people: int, peak: Peak, processes: int, habits: Habits) -> flo
     return processes * tenants * (shown if shown <= _SINGLY else pages + 1)
 
 
-def _cores(peak: Peak, feeds: float, costs: Costs, habits: Habits) -> float:
-    work = peak.streams * costs.idle_us + peak.openings * costs.opening_us + peak.pages * habits.page_us
+def _cores(peak: Peak, feeds: float, costs: Costs) -> float:
+    work = peak.streams * costs.idle_us + peak.openings * costs.opening_us + peak.pages * costs.page_us
     heard = peak.messages * feeds / peak.inboxes
-    return (work + heard * costs.message_us + peak.deliveries * costs.delivery_us) / 1e6
+    return (work + heard * (costs.message_us + costs.fragment_us) + peak.deliveries * costs.delivery_us) / 1e6
 
 
 # -- the herd -------------------------------------------------------------------------------------------------
@@ -394,7 +406,10 @@ def _costs(costs: Costs) -> Iterator[list[str]]:
     yield ["memory of each further stream of the same inbox", "`t`", f"{costs.tab_kb:.0f} KiB"]
     yield ["CPU of a stream that is only open", "`i`", f"{costs.idle_us:.0f} us a second"]
     yield ["CPU of opening one", "`o`", f"{costs.opening_us / 1e3:.1f} ms"]
+    yield ["calls to the Xians server for it", "`c`", f"{costs.opening_calls:.1f}"]
+    yield ["CPU of a page", "`p`", f"{costs.page_us / 1e3:.0f} ms"]
     yield ["CPU of a message: reading, checking, counting", "`m`", f"{costs.message_us:.0f} us"]
+    yield ["CPU of making it HTML, once for a person's pages", "`f`", f"{costs.fragment_us:.0f} us"]
     yield ["CPU of each delivery of it", "`d`", f"{costs.delivery_us:.0f} us"]
 
 

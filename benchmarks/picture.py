@@ -20,6 +20,7 @@ text { font: 13px system-ui, sans-serif; fill: #1f2328; }
   .ours { fill: #4493f8; }
   .track { fill: #21262d; }
 }"""
+_OURS = ("portal", "several")
 _COLUMNS, _WIDTH, _GAP = 2, 470, 20
 _LINE, _HEAD, _FOOT = 24, 30, 22
 _NAME, _LENGTH = 58, 290
@@ -53,7 +54,7 @@ def _panel(panel: Panel, left: int, top: int) -> list[str]:
     longest = max((value for _, value, _ in panel.bars), default=0) or 1
     for number, (whose, value, text) in enumerate(panel.bars):
         y = top + _HEAD + number * _LINE
-        kind = "ours" if whose == "portal" else "bar"
+        kind = "ours" if whose in _OURS else "bar"
         x, length = left + _NAME, max(round(_LENGTH * value / longest), 1)
         parts += [
             f'<text class="peer" x="{left}" y="{y + 13}">{escape(whose)}</text>',

@@ -6,13 +6,13 @@ import json
 import os
 import platform
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from benchmarks import picture
+from benchmarks import asked, picture
 from benchmarks.figures import Scale
 
 type Values = dict[str, list[float]]
@@ -41,7 +41,7 @@ ROWS = (
     Row("left_after_2s", "upstream streams left 2 s after all have gone", is_drawn=True),
     Row("opened_per_second", "streams opened a second at {opening_base:,} open", "higher", is_drawn=True),
     Row("opening_cpu_ms", "CPU ms per opened stream"),
-    Row("opening_calls", "other calls to upstream meanwhile, per stream", ""),
+    Row("opening_calls", "other calls to upstream per opened stream", ""),
     Row("latency_p50_ms", "p50 ms at {latency_rate:,} messages/s, {latency_streams:,} streams"),
     Row("latency_p99_ms", "p99 ms at {latency_rate:,} messages/s, {latency_streams:,} streams", is_drawn=True),
     Row("latency_lost", "messages lost or twice meanwhile"),
@@ -49,12 +49,16 @@ ROWS = (
     Row("calls_per_1000_messages", "other calls to upstream per 1,000 messages", ""),
     Row("most_per_second_1_tab", "most messages/s, p99 under 100 ms, 1 tab each", "higher", is_drawn=True),
     Row("most_per_second_5_tabs", "most messages/s, p99 under 100 ms, 5 tabs each", "higher", is_drawn=True),
+    Row("page_cpu_ms", "CPU ms per page of a conversation"),
     Row("restart_seconds", "s until all {restart_streams:,} clients are back after a restart"),
     Row("restart_down_seconds", "s of which the process was away", ""),
     Row("restart_not_back", "clients that never came back"),
     Row("restart_lost", "messages lost over the restart", is_drawn=True),
     Row("restart_doubled", "messages twice or out of order over the restart"),
 )
+
+
+_NOT_OTHERS = ("direct", "portal", "several")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +84,7 @@ class Result:
 
 def table(result: Result) -> str:
     """Markdown, one row a number: medians, and how the portal stands to the others (above 1: better)."""
-    others = [peer for peer in result.peers if peer not in ("portal", "direct") and "portal" in result.peers]
+    others = [peer for peer in result.peers if peer not in _NOT_OTHERS and "portal" in result.peers]
     lines = [["", *result.peers, *(f"vs {peer}" for peer in others)]]
     for row, title in result.rows():
         cells = [_cell(result.median(peer, row.name)) for peer in result.peers]
@@ -112,7 +116,7 @@ def _cell(value: float | None) -> str:
 def write(result: Result, folder: Path) -> None:
     """latest.json with every value, latest.md with the table, latest.svg with the picture."""
     folder.mkdir(parents=True, exist_ok=True)
-    told = {
+    told: dict[str, Any] = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
@@ -123,9 +127,17 @@ def write(result: Result, folder: Path) -> None:
         "failures": result.failures,
     }
     (folder / "latest.json").write_text(json.dumps(told, indent=1) + "\n")
-    (folder / "latest.md").write_text(table(result) + "\n")
+    medians: dict[str, dict[str, float]] = told["medians"]
+    both = asked.table(medians.get("portal", {}), medians.get("node", {}))
+    (folder / "latest.md").write_text("\n".join([_head(told), "", table(result), "", *both, ""]))
     panels = [_panel(result, row, title) for row, title in result.rows() if row.is_drawn]
     (folder / "latest.svg").write_text(picture.draw(panels))
+
+
+def _head(told: Mapping[str, Any]) -> str:
+    where = f"{told['machine']}, Python {told['python']}, rounds: {told['rounds']}; medians"
+    meaning = "In the last columns the portal beside that peer: above 1 the portal is better."
+    return f"# Measured on {str(told['at'])[:10]}\n\n{where}. {meaning}"
 
 
 def _panel(result: Result, row: Row, title: str) -> picture.Panel:

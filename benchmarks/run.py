@@ -24,24 +24,34 @@ from benchmarks.peers.direct import Direct
 from benchmarks.peers.nginx import Nginx
 from benchmarks.peers.node import Node
 from benchmarks.peers.peer import CORE, Peer
-from benchmarks.peers.portal import Portal, sign_everybody_in
+from benchmarks.peers.portal import OneOfSeveral, Portal, sign_everybody_in
 from benchmarks.report import Values
 from benchmarks.upstream import Upstream
 from tests.services.ports import free_port
 from tests.services.postgres import Postgres
 from tests.services.process import ProcessFailed
+from tests.services.redis import Redis
 
-PEERS = ("direct", "nginx", "node", "portal")
-_WITHOUT_PROCESS = ("opening", "latency", "capacity")
+PEERS = ("direct", "nginx", "node", "portal", "several")
+_PORTALS = {"portal", "several"}
+_NEEDS = {"node": "node", "several": "redis-server"}
+_LEFT_OUT = {
+    "direct": {"memory", "tabs", "restart", "pages"},
+    "nginx": {"pages"},
+    "node": {"pages"},
+    "several": {"memory", "tabs", "capacity", "pages"},
+}
+"""Figures that a peer doesn't have, or that are the portal's."""
 
 
 class Runner:
     """Holds what all figures share: the database in which everybody is signed in, and the folder for logs."""
 
-    def __init__(self, people: int, folder: Path, postgres: Postgres | None) -> None:
+    def __init__(self, people: int, folder: Path, postgres: Postgres | None, redis: Redis | None) -> None:
         self._people = people
         self._folder = folder
         self._postgres = postgres
+        self._redis = redis
         self._sessions = sign_everybody_in(postgres, people) if postgres else []
 
     async def measure[T](self, peer_name: str, figure: Callable[[Peer, Upstream], Awaitable[T]]) -> T:
@@ -60,9 +70,12 @@ class Runner:
             await upstream.aclose()
 
     def _peer(self, name: str, upstream_port: int) -> Peer:
-        if name == "portal":
+        if name in _PORTALS:
             assert self._postgres is not None
-            return Portal(self._folder, upstream_port, self._postgres, self._sessions)
+            if name == "portal":
+                return Portal(self._folder, upstream_port, self._postgres, self._sessions)
+            assert self._redis is not None
+            return OneOfSeveral(self._folder, upstream_port, self._postgres, self._sessions, self._redis)
         kinds: dict[str, type[Peer]] = {"direct": Direct, "nginx": Nginx, "node": Node}
         return kinds[name](self._folder, upstream_port)
 
@@ -71,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _options(argv)
     scale = figures.TINY if options.tiny else figures.QUICK if options.quick else figures.FULL
     rounds = options.rounds or (1 if options.tiny or options.quick else 3)
-    with rig(scale.people, logs=options.logs, needs_database="portal" in options.peers) as runner:
+    with rig(scale.people, options.peers, logs=options.logs) as runner:
         found, failures = uvloop.run(_run(runner, scale, options.peers, options.only, rounds))
     result = report.Result(scale=scale, rounds=rounds, peers=options.peers, values=found, failures=failures)
     print(report.table(result))
@@ -81,17 +94,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 @contextlib.contextmanager
-def rig(people: int, *, logs: Path | None, needs_database: bool) -> Iterator[Runner]:
-    """A runner on a core of its own; what it starts is gone after the block, its logs too unless `logs` is given."""
+def rig(people: int, peers: Sequence[str], *, logs: Path | None) -> Iterator[Runner]:
+    """A runner on a core of its own, with what these peers need; what it starts is gone after the block, its logs too
+    unless `logs` is given."""
     _take_the_other_core()
     with contextlib.ExitStack() as stack:
         folder = logs or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         folder.mkdir(parents=True, exist_ok=True)
-        postgres = None
-        if needs_database:
+        postgres = redis = None
+        if _PORTALS & set(peers):
             postgres = Postgres(free_port())
             stack.callback(postgres.close)
-        yield Runner(people, folder.resolve(), postgres)
+        if "several" in peers:
+            redis = Redis(free_port())
+            stack.callback(redis.close)
+        yield Runner(people, folder.resolve(), postgres, redis)
 
 
 async def _run(
@@ -103,7 +120,7 @@ async def _run(
     for number in range(1, rounds + 1):
         for figure in only:
             for peer in peers:
-                if peer == "direct" and figure not in _WITHOUT_PROCESS:
+                if figure in _LEFT_OUT.get(peer, ()):
                     continue
                 started = time.perf_counter()
                 try:
@@ -146,7 +163,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="3 unless --quick")
     names = tuple(figures.FIGURES)
     parser.add_argument("--only", type=_among(names), default=names, help=f"some of: {','.join(names)}")
-    here = [name for name in PEERS if name != "node" or shutil.which("node")]
+    here = [name for name in PEERS if name not in _NEEDS or shutil.which(_NEEDS[name])]
     parser.add_argument("--peers", type=_among(PEERS), default=here, help=f"some of: {','.join(PEERS)}")
     parser.add_argument("--output", type=Path, help="a folder for latest.json and latest.svg")
     parser.add_argument("--logs", type=Path, help="a folder for the processes' logs")

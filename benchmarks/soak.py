@@ -128,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rate", type=int, default=500, help="messages a second, each to five tabs (default 500)")
     parser.add_argument("--logs", type=Path, help="a folder for the processes' logs")
     options = parser.parse_args(argv)
-    with rig(_POOL, logs=options.logs, needs_database=True) as runner:
+    with rig(_POOL, ["portal"], logs=options.logs) as runner:
         complaints = uvloop.run(
             runner.measure(
                 "portal", lambda peer, upstream: Soak(peer, upstream, options.rate).run(options.minutes * 60)

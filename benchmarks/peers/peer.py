@@ -70,13 +70,19 @@ class Peer(ABC):
         return Process(argv, log=log, ready=self._is_up, env=self.env(), timeout=_START_SECONDS)
 
     def _is_up(self, process: Process) -> bool:
-        """Ready, and it is our process that listens there: another run on this machine may have taken the port."""
+        """Ready, and it is our process that listens there: another run on this machine may have taken the port.
+
+        After a restart it is ours, and with thousands of connections that look would take seconds.
+        """
+        return (self._process is not None or self._listens(process)) and self.ready()(process)
+
+    def _listens(self, process: Process) -> bool:
         try:
             sockets = psutil.Process(process.pid).net_connections("tcp4")
         except psutil.NoSuchProcess:
             return False
         listening = {each.laddr.port for each in sockets if each.status == psutil.CONN_LISTEN}
-        return self.port in listening and self.ready()(process)
+        return self.port in listening
 
     async def stop(self) -> None:
         """SIGTERM, and wait."""

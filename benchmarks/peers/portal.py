@@ -7,12 +7,14 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 from benchmarks.peers.peer import Peer, get
 from benchmarks.threads import ACTIVATION, AGENT, TENANT
 from tests.services.environment import APPLICATION
 from tests.services.postgres import Postgres
 from tests.services.process import ROOT, Ready, answers
+from tests.services.redis import Redis
 
 _DATABASE = "people"
 _NAMES = f"agentName={AGENT}&activationName={ACTIVATION}".replace(" ", "%20")
@@ -54,6 +56,26 @@ class Portal(Peer):
     def request(self, person: int) -> tuple[bytes, bytes]:
         path = f"/api/tenants/{TENANT}/messaging/listen?{_NAMES}"
         return get(path, self.port, f"Cookie: sessionid={self._sessions[person]}")
+
+    def page(self, person: int) -> tuple[str, dict[str, str]]:
+        """The address of a conversation's page, and whose it is."""
+        path = f"/conversations/{quote(AGENT)}/{quote(ACTIVATION)}/?tenant={TENANT}"
+        return path, {"Cookie": f"sessionid={self._sessions[person]}"}
+
+
+class OneOfSeveral(Portal):
+    """The portal as it runs beside others of its site: Redis carries what they tell each other."""
+
+    name = "several"
+
+    def __init__(
+        self, folder: Path, upstream_port: int, postgres: Postgres, sessions: Sequence[str], redis: Redis
+    ) -> None:
+        super().__init__(folder, upstream_port, postgres, sessions)
+        self._redis = redis
+
+    def env(self) -> Mapping[str, str]:
+        return {**super().env(), "REDIS_URL": self._redis.url}
 
 
 def environment(database_url: str, upstream_port: int) -> dict[str, str]:

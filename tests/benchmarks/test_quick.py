@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from benchmarks import asked
 from benchmarks.soak import growth_of
 from tests.services.process import ROOT
 
@@ -23,7 +24,7 @@ type Medians = dict[str, dict[str, float]]
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a run has written that went well."""
     folder = tmp_path_factory.mktemp("benchmarks")
-    size = ("--tiny", "--peers", "nginx,portal", "--only", "latency,restart")
+    size = ("--tiny", "--peers", "nginx,portal,several", "--only", "latency,restart,pages")
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks", *size, "--output", folder, "--logs", folder / "logs"],
         cwd=ROOT,
@@ -43,7 +44,7 @@ def medians(folder: Path) -> Medians:
     return found
 
 
-@pytest.mark.parametrize("peer", ["nginx", "portal"])
+@pytest.mark.parametrize("peer", ["nginx", "portal", "several"])
 def test_it_measures_every_peer(medians: Medians, peer: str) -> None:
     assert medians[peer]["latency_lost"] == 0
     assert 0 < medians[peer]["latency_p50_ms"] <= medians[peer]["latency_p99_ms"]
@@ -51,18 +52,30 @@ def test_it_measures_every_peer(medians: Medians, peer: str) -> None:
     assert medians[peer]["restart_seconds"] >= medians[peer]["restart_down_seconds"] > 0
 
 
-def test_the_portal_loses_nothing_over_a_restart(medians: Medians) -> None:
+def test_it_measures_what_a_page_costs(medians: Medians) -> None:
+    assert medians["portal"]["page_cpu_ms"] > 0
+
+
+@pytest.mark.parametrize("peer", ["portal", "several"])
+def test_the_portal_loses_nothing_over_a_restart(medians: Medians, peer: str) -> None:
     """Messages go on being written while it is away; the proxy beside it shows that there was something to lose."""
     assert medians["nginx"]["restart_lost"] > 0
-    assert medians["portal"]["restart_lost"] == 0
-    assert medians["portal"]["restart_doubled"] == 0
+    assert medians[peer]["restart_lost"] == 0
+    assert medians[peer]["restart_doubled"] == 0
 
 
 def test_it_writes_a_table_and_a_picture(folder: Path) -> None:
-    assert "messages lost over the restart" in (folder / "latest.md").read_text()
+    told = (folder / "latest.md").read_text()
+    assert "messages lost over the restart" in told
+    assert "| messages lost over it: none | 0 |  | met |" in told
     picture = ElementTree.fromstring((folder / "latest.svg").read_text())
     assert picture.tag.endswith("svg")
     assert any("ours" in each.get("class", "") for each in picture.iter())
+
+
+def test_it_says_what_is_missed() -> None:
+    told = list(asked.table({"latency_p99_ms": 0.3, "memory_kb_many": 28.0}, {"latency_p99_ms": 0.2}))[2:]
+    assert [line.split(" | ")[-1] for line in told] == ["**missed** |", "met |", "**missed** |"]
 
 
 def test_it_sees_memory_that_grows() -> None:
