@@ -34,6 +34,8 @@ AWAY = (OSError, TimeoutError, RedisError)
 _BROKEN = (*AWAY, RuntimeError)
 """What it raises besides, under uvloop: its connection was closed under its hands."""
 
+_NOT_UNDERSTOOD = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+
 type Notice = dict[str, Any]
 
 
@@ -169,7 +171,7 @@ class Bus:
         elif notice.get("origin") != self._origin:
             try:
                 await self._on_notice(notice)
-            except (KeyError, TypeError, ValueError) as problem:  # of another version of us, or of a stranger
+            except _NOT_UNDERSTOOD as problem:  # of another version of us, or of a stranger
                 log.warning("a notice was not understood: %s", type(problem).__name__)
 
     async def _watch(self) -> None:

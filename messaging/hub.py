@@ -270,13 +270,20 @@ class Hub:
         if not self.bus.is_alone and (self._telling is None or self._telling.done()):
             self._telling = asyncio.create_task(self._tell_counts(), name="counts of streams")
 
+    def tell_counts_now(self) -> None:
+        """As `tell_counts`, at once: what was told before may not have been heard."""
+        for person in self._by_person:
+            self._tell_count(person)
+
     async def _tell_counts(self) -> None:
         people = list(self._by_person)
-        for some in batched(people, _SOME):
-            for person in some:
-                if person in self._by_person:
-                    self._tell_count(person)
-            await asyncio.sleep(_TELLING_SECONDS * _SOME / len(people) if len(people) > _FEW else 0)
+        step = _TELLING_SECONDS / len(people) if len(people) > _FEW else 0
+        started = time.monotonic()
+        for number, person in enumerate(people):
+            if person in self._by_person:
+                self._tell_count(person)
+            if number % _SOME == 0:
+                await asyncio.sleep(max(started + step * number - time.monotonic(), 0))
 
     def _tell_count(self, person: str, *, asks: bool = False) -> None:
         """Soon, with those of others, since a herd comes and goes at once; `asks`: how many are there?"""

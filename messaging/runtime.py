@@ -112,6 +112,7 @@ class Runtime:
         """Notices were lost: look at everything that somebody here is watching."""
         for feed in self.feeds.all():
             feed.gaps.look_again()
+        self.hub.tell_counts_now()
         self._sweeping = asyncio.ensure_future(self._sweep())
         self._sweeping.add_done_callback(lambda done: done.cancelled() or done.exception())
 

@@ -32,6 +32,8 @@ class Process:
     async def _hear(self, notice: Notice) -> None:
         if notice["what"] == "streams":
             self.hub.told_counts(notice)
+        elif notice["what"] == "unread":
+            self.hub.told_of(notice)
         self.heard.append(notice)
         self._news.set()
 
@@ -119,3 +121,41 @@ async def test_who_shows_a_person_knows_how_many_streams_they_have_elsewhere(
     before = len(there.heard)
     here.hub.tell_counts()
     await there.hears("streams", before + 1)
+
+
+@pytest.mark.parametrize(
+    "notice",
+    [
+        {"what": "unread", "inboxes": [[1, "acme", "a", "b", None]]},
+        {"what": "unread", "inboxes": [[1, "acme"]]},
+        {"what": "unread", "inboxes": 1},
+        {"what": "unread"},
+        {"what": "streams", "people": [["p", float("inf"), False]]},
+        {"what": "streams", "person": "p"},
+        {},
+    ],
+)
+async def test_a_notice_that_it_does_not_understand_leaves_it_listening(
+    two: tuple[Process, Process], notice: Notice
+) -> None:
+    """Another version of us sent it, or a stranger."""
+    here, there = two
+    await there.watch(MANY[0])
+    there.hub.attach(Subscriber("p"), None)
+    here.bus.tell_everybody(notice)
+    here.hub.tell_of([MANY[0]], "sent")
+    await there.hears("sent", 1)
+    assert len(there.heard) == 1
+
+
+async def test_after_a_reconnect_everybody_is_told_at_once(two: tuple[Process, Process]) -> None:
+    here, there = two
+    for inbox in MANY[:40]:
+        await here.watch(inbox)
+    await there.watch(MANY[39])
+    await there.counts(person_key(MANY[39].address.participant_id), 2)
+    here.hub.tell_counts()  # takes its time
+    before = len(there.heard)
+    here.hub.tell_counts_now()
+    told = (await there.hears("streams", before + 1))[-1]
+    assert len(told["people"]) == 40
