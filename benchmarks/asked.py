@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ type Medians = Mapping[str, float]
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One demand: the number's name, what was asked for in words, and the least or the most it may be."""
+    """One demand: the number's name, what was asked for in words, and whether that is met."""
 
     name: str
     asked: str
@@ -45,18 +46,9 @@ LINES = (
 )
 
 
-def table(portal: Medians, node: Medians) -> Iterator[str]:
-    """Markdown: each demand with both numbers; those that were not measured are left out."""
-    yield "| asked for | portal | Node | |"
-    yield "| --- | ---: | ---: | --- |"
+def answers(portal: Medians, node: Medians) -> Iterator[tuple[Line, float, float | None, bool]]:
+    """Each demand with the portal's number, Node's, and whether it is met; those not measured are left out."""
     for line in LINES:
-        ours, theirs = portal.get(line.name), node.get(line.name, float("nan"))
+        ours, theirs = portal.get(line.name), node.get(line.name)
         if ours is not None:
-            said = "met" if line.is_met(ours, theirs) else "**missed**"
-            yield f"| {line.asked} | {_number(ours)} | {_number(theirs)} | {said} |"
-
-
-def _number(value: float) -> str:
-    if value != value:  # not measured
-        return ""
-    return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
+            yield line, ours, theirs, line.is_met(ours, math.nan if theirs is None else theirs)

@@ -303,23 +303,21 @@ async def pages(bench: Bench) -> Numbers:
     assert isinstance(bench.peer, Portal)
     await bench.warm_up()
     connection = http.client.HTTPConnection("127.0.0.1", bench.peer.port, timeout=30)
-    before, count = 0.0, 0
-    for number in range(_WARM_PAGES + bench.scale.pages):
-        if number == _WARM_PAGES:
-            before, count = bench.cpu_seconds(), 0
-        status = await asyncio.to_thread(_page, connection, *bench.peer.page(number % bench.scale.people))
-        if status != http.HTTPStatus.OK:
-            raise OSError(f"a page was answered {status}")
-        count += 1
+    peer, before = bench.peer, 0.0
+    for number in range(-_WARM_PAGES, bench.scale.pages):
+        if number == 0:
+            before = bench.cpu_seconds()
+        await asyncio.to_thread(_fetch, connection, *peer.page(number % bench.scale.people))
     connection.close()
-    return {"page_cpu_ms": (bench.cpu_seconds() - before) / count * 1e3}
+    return {"page_cpu_ms": (bench.cpu_seconds() - before) / bench.scale.pages * 1e3}
 
 
-def _page(connection: http.client.HTTPConnection, path: str, headers: dict[str, str]) -> int:
+def _fetch(connection: http.client.HTTPConnection, path: str, headers: dict[str, str]) -> None:
     connection.request("GET", path, headers=headers)
     answer = connection.getresponse()
     answer.read()
-    return answer.status
+    if answer.status != http.HTTPStatus.OK:
+        raise OSError(f"a page was answered {answer.status}")
 
 
 async def restart(bench: Bench) -> Numbers:

@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -95,6 +95,15 @@ def table(result: Result) -> str:
     return "\n".join([*told, *(f"FAILED {failure}" for failure in result.failures)])
 
 
+def asked_table(portal: asked.Medians, node: asked.Medians) -> Iterator[str]:
+    """Markdown: what was asked for, each line met or missed."""
+    yield "| asked for | portal | Node | |"
+    yield "| --- | ---: | ---: | --- |"
+    for line, ours, theirs, is_met in asked.answers(portal, node):
+        said = "met" if is_met else "**missed**"
+        yield f"| {line.asked} | {_cell(ours)} | {_cell(theirs)} | {said} |"
+
+
 def _right(cells: Sequence[str], widths: Sequence[int]) -> list[str]:
     return [cell.rjust(width) for cell, width in zip(cells, widths, strict=True)]
 
@@ -128,7 +137,7 @@ def write(result: Result, folder: Path) -> None:
     }
     (folder / "latest.json").write_text(json.dumps(told, indent=1) + "\n")
     medians: dict[str, dict[str, float]] = told["medians"]
-    both = asked.table(medians.get("portal", {}), medians.get("node", {}))
+    both = asked_table(medians.get("portal", {}), medians.get("node", {}))
     (folder / "latest.md").write_text("\n".join([_head(told), "", table(result), "", *both, ""]))
     panels = [_panel(result, row, title) for row, title in result.rows() if row.is_drawn]
     (folder / "latest.svg").write_text(picture.draw(panels))

@@ -23,7 +23,7 @@ DROPS_QUEUE = ("lagging", "signed-out", "forbidden", "client")
 _COUNT_SECONDS = 150
 """How long another process' count of streams is believed; it is told again every minute."""
 _TELLING_SECONDS = 40
-"""Over how long that is spread: thousands of notices at once would hold up everything else."""
+"""Over how long everybody's counts are spread, a few at a time: thousands of notices at once would hold up all else."""
 _SOME = 4
 _TOGETHER_SECONDS = 0.05
 _FEW = 16
@@ -266,7 +266,7 @@ class Hub:
         return [inbox for inbox in inboxes if person_key(inbox.address.participant_id) in self._by_person]
 
     def tell_counts(self) -> None:
-        """Let the other processes know how many streams everybody has here, in the next half minute or so."""
+        """Let the other processes know how many streams everybody has here, in the next `_TELLING_SECONDS`."""
         if not self.bus.is_alone and (self._telling is None or self._telling.done()):
             self._telling = asyncio.create_task(self._tell_counts(), name="counts of streams")
 

@@ -99,11 +99,10 @@ class Runtime:
             inboxes = self.hub.told_of(notice)
             if what == "dropped":
                 self.ledger.dropped.update(inboxes)
-            for inbox in inboxes if what in ("sent", "gone") else ():
-                feed = self.feeds.get(inbox.address)
-                if feed is not None and what == "sent":
+            for feed in filter(None, [self.feeds.get(inbox.address) for inbox in inboxes]):
+                if what == "sent":
                     feed.gaps.look_again()
-                elif feed is not None:
+                elif what == "gone":
                     feed.gaps.forget_topic(str(notice["topic"]))
             if what != "sent":
                 self.ledger.look_again(inboxes)
